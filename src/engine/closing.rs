@@ -1,0 +1,189 @@
+//! The ways a connection ends. Any thread may ask; its worker does it, step by step, and tells the user once.
+
+use std::sync::atomic::Ordering::*;
+
+use super::api::Close;
+use super::connection::{CLOSING, Connection, ENROLLED, OPENED, PEER_ENDED, PAUSED, Phase, RESUMED, SendSide};
+use super::core::Core;
+use super::events::Level;
+use super::worker::Desk;
+use crate::pool::lock;
+use crate::port::Port;
+use crate::status::Status;
+
+impl<P: Port> Core<P> {
+    /// Asks for the end of a connection as its user.
+    pub(super) fn close(&self, conn: u64, how: Close) -> Result<(), Status> {
+        let (connection, handle, mut side) = self.locked(conn)?;
+        self.close_locked(connection, handle.index, &mut side, how, Status::Ok);
+        Ok(())
+    }
+
+    /// Asks for the end of the connection in this place, if it is still the one that the handle's generation means.
+    pub(super) fn close_member(&self, index: u32, generation: u32, how: Close, reason: Status) {
+        let connection = &self.connections[index as usize];
+        let mut side = lock(&connection.send);
+        if connection.generation.load(Acquire) == generation && side.endpoint.is_some() {
+            self.close_locked(connection, index, &mut side, how, reason);
+        }
+    }
+
+    /// Notes the strongest end that was asked for, with the reason of the first full one, and tells the worker.
+    pub(super) fn close_locked(
+        &self,
+        connection: &Connection<P>,
+        index: u32,
+        side: &mut SendSide<P>,
+        how: Close,
+        reason: Status,
+    ) {
+        if side.socket.is_none() || side.close.is_some_and(|before| before >= how) {
+            return;
+        }
+        if side.close.is_none_or(|before| before == Close::SendSide) {
+            side.reason = reason;
+        }
+        side.close = Some(how);
+        side.owes_writable = false;
+        if how > Close::SendSide {
+            connection.set(CLOSING);
+        }
+        if how >= Close::Now {
+            side.queue.drop_bytes(&self.blocks);
+        }
+        if side.waiters > 0 {
+            connection.changed.notify_all();
+        }
+        self.call_attention(connection, index);
+    }
+}
+
+/// What is to be done next for a connection that closes.
+enum Step {
+    Wait,
+    Finish(Status),
+}
+
+impl<P: Port> Desk<'_, P> {
+    /// Takes a closing connection one step on.
+    pub(super) fn progress(&mut self, index: u32) {
+        let core = self.core;
+        let connection = &core.connections[index as usize];
+        let step = {
+            let mut side = lock(&connection.send);
+            match side.close {
+                None => Step::Wait,
+                Some(Close::Now | Close::Reset) => Step::Finish(side.reason),
+                Some(how) => self.flush_then_end(connection, &mut side, how),
+            }
+        };
+        match step {
+            Step::Wait => {}
+            Step::Finish(reason) => self.finish(index, reason),
+        }
+    }
+
+    fn flush_then_end(&mut self, connection: &Connection<P>, side: &mut SendSide<P>, how: Close) -> Step {
+        if side.queue.is_empty() && !side.fin_sent {
+            if let Some(socket) = &side.socket {
+                // A socket that cannot be shut down is broken; the port will say so.
+                let _ = P::shutdown_send(socket);
+            }
+            side.fin_sent = true;
+        }
+        if how == Close::Flush && matches!(connection.phase(), Phase::Open | Phase::Opening) {
+            connection.set_phase(Phase::Lingering);
+            side.linger_until_ms =
+                self.now_ms().wrapping_add(side.endpoint.as_ref().map_or(0, |endpoint| endpoint.connection.linger_ms));
+            self.note_deadline(side.linger_until_ms);
+            if !connection.has(PEER_ENDED) {
+                // A paused or pulling connection was not read; now the peer's FIN is waited for.
+                connection.unset(PAUSED);
+                connection.set(RESUMED);
+            }
+        }
+        if !(side.fin_sent && connection.has(PEER_ENDED)) {
+            return Step::Wait;
+        }
+        Step::Finish(if how == Close::SendSide { Status::EndOfStream } else { side.reason })
+    }
+
+    /// Closes the socket, makes the last callbacks, and frees the place.
+    pub(super) fn finish(&mut self, index: u32, reason: Status) {
+        let core = self.core;
+        let connection = &core.connections[index as usize];
+        if matches!(connection.phase(), Phase::Free | Phase::Closed) {
+            return;
+        }
+        connection.set_phase(Phase::Closed);
+        self.close_socket(connection);
+        if connection.has(OPENED) {
+            let handle = core.handle_of(index).to_bits();
+            let endpoint = self.endpoint_of(connection);
+            while let Some((token, complete)) = {
+                let mut side = lock(&connection.send);
+                side.queue.take_mark(&core.blocks, false)
+            } {
+                endpoint.handler.on_sent(handle, token, if complete { Status::Ok } else { reason });
+                self.called();
+            }
+            endpoint.handler.on_close(handle, reason);
+            self.called();
+        }
+        self.free(index, reason);
+    }
+
+    fn close_socket(&mut self, connection: &Connection<P>) {
+        let mut side = lock(&connection.send);
+        let reset = side.close == Some(Close::Reset);
+        side.close = Some(Close::Reset); // Nothing is taken any more.
+        side.queue.drop_bytes(&self.core.blocks);
+        side.blocked = false;
+        side.corked = false;
+        connection.send_unsettled.store(false, Release);
+        if let Some(socket) = side.socket.take() {
+            if reset {
+                P::reset_on_close(&socket);
+            }
+            if P::DETACH_BEFORE_CLOSE {
+                self.core.workers[self.index].port.detach(&socket);
+            }
+            drop(socket);
+        }
+        if side.waiters > 0 {
+            connection.changed.notify_all();
+        }
+    }
+
+    /// Gives everything back: place, permit, blocks. The handle is stale from here on.
+    fn free(&mut self, index: u32, reason: Status) {
+        let core = self.core;
+        let connection = &core.connections[index as usize];
+        let sums = connection.traffic();
+        let (endpoint, permit, slot, peer) = {
+            let mut side = lock(&connection.send);
+            side.queue.reset(&core.blocks);
+            connection.generation.store(connection.generation.load(Relaxed).wrapping_add(1), Release);
+            connection.set_phase(Phase::Free);
+            (side.endpoint.take(), side.permit.take(), side.slot.take(), side.peer)
+        };
+        if connection.has(ENROLLED) {
+            self.strike(index);
+        }
+        core.workers[self.index].open.fetch_sub(1, AcqRel);
+        let Some(endpoint) = endpoint else { return };
+        let left = endpoint.part(&core.connections, index, &sums, reason);
+        if core.logs(Level::Debug) {
+            let kind = endpoint.kind_name();
+            core.log(Level::Debug, format_args!("{kind}: {peer} disconnected ({}), {left} in all", reason.name()));
+        }
+        endpoint.forget_peer(peer);
+        drop(permit);
+        drop(slot);
+        core.feed_starving();
+        core.place_is_free();
+        if left == 0 {
+            endpoint.signal.notify();
+        }
+    }
+}

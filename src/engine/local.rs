@@ -1,0 +1,53 @@
+//! What belongs to the worker that runs on this thread: which engine, and which connections hold corked bytes. It is
+//! set for the time of a turn, so a callback is told from any other caller by asking here.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::api::Engine;
+
+/// The worker whose turn runs on this thread.
+pub struct Local {
+    /// Place of its engine in the registry.
+    pub place: u8,
+    /// Which worker of the engine.
+    pub worker: u32,
+    /// The engine, so that a call in a callback finds it without a lock.
+    pub engine: Arc<dyn Engine>,
+    /// Connections with corked bytes, each once; room for all is set aside.
+    pub corked: RefCell<Vec<u32>>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Box<Local>>> = const { RefCell::new(None) };
+}
+
+/// Makes this the thread's worker; gives the one before (an engine turned inside another's callback).
+pub fn enter(local: Box<Local>) -> Option<Box<Local>> {
+    CURRENT.with(|current| current.borrow_mut().replace(local))
+}
+
+/// Ends the turn: gives the worker's part back and restores the one before.
+pub fn leave(before: Option<Box<Local>>) -> Option<Box<Local>> {
+    CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), before))
+}
+
+/// Calls with the thread's worker, if a turn runs on this thread.
+#[inline]
+pub fn with<R>(call: impl FnOnce(Option<&Local>) -> R) -> R {
+    // A thread that is being torn down has no worker any more.
+    let mut call = Some(call);
+    let result = CURRENT.try_with(|current| (call.take()).map(|call| call(current.borrow().as_deref())));
+    match result {
+        Ok(Some(result)) => result,
+        _ => match call {
+            Some(call) => call(None),
+            None => unreachable!("called at most once"),
+        },
+    }
+}
+
+/// Whether a turn runs on this thread: its callbacks must not block.
+pub fn in_turn() -> bool {
+    with(|local| local.is_some())
+}

@@ -1,0 +1,405 @@
+//! Sends: straight to the kernel when nothing waits, corked inside callbacks, queued when the kernel has no room. A send
+//! is taken whole or not at all.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::Ordering::*;
+use std::time::Instant;
+
+use super::api::{Broadcast, Patience};
+use super::connection::{Connection, Phase, SendSide};
+use super::core::Core;
+use super::failure::status_of;
+use super::local;
+use super::send_queue::{Flushed, Reservation};
+use crate::pool::handle::Kind;
+use crate::pool::lock;
+use crate::port::Port;
+use crate::status::Status;
+
+/// Inside a callback, a send of at least this many bytes goes straight to the kernel (behind what is corked): the copy
+/// into blocks would cost more than the system call that it saves.
+const CORK_MOST_BYTES: usize = 16 << 10;
+/// The most slices of one send.
+pub const MAX_SLICES: usize = 64;
+
+impl<P: Port> Core<P> {
+    /// Sends all of the slices, or nothing.
+    pub(super) fn send(&self, conn: u64, slices: &[&[u8]], token: u64) -> Result<(), Status> {
+        if slices.len() > MAX_SLICES {
+            return Err(Status::InvalidArgument);
+        }
+        let (connection, handle, mut side) = self.locked(conn)?;
+        let corks = self.is_own_callback(connection);
+        self.send_locked(connection, handle.index, &mut side, slices, token, corks)
+    }
+
+    /// Whether this thread runs a callback of the worker that owns the connection.
+    #[inline]
+    fn is_own_callback(&self, connection: &Connection<P>) -> bool {
+        local::with(|local| {
+            local.is_some_and(|local| {
+                local.place == self.handle.engine && local.worker == u32::from(connection.worker.load(Relaxed))
+            })
+        })
+    }
+
+    fn send_locked(
+        &self,
+        connection: &Connection<P>,
+        index: u32,
+        side: &mut SendSide<P>,
+        slices: &[&[u8]],
+        token: u64,
+        corks: bool,
+    ) -> Result<(), Status> {
+        if side.close.is_some() || side.socket.is_none() {
+            return Err(Status::Closed);
+        }
+        let len = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        let held = self.room_for(connection, index, side, len, token)?;
+        if corks && len < CORK_MOST_BYTES {
+            side.queue.push(&self.blocks, held, slices, len, 0, token);
+            if !side.corked && !side.blocked {
+                side.corked = true;
+                local::with(|local| {
+                    if let Some(local) = local {
+                        local.corked.borrow_mut().push(index);
+                    }
+                });
+            }
+        } else {
+            if side.corked && !side.queue.is_empty() {
+                self.flush_locked(connection, index, side);
+            }
+            self.send_direct(connection, index, side, held, slices, len, token)?;
+        }
+        side.messages_out += 1;
+        if token != 0 {
+            self.call_attention(connection, index);
+        }
+        Ok(())
+    }
+
+    /// Reserves room in the queue and in the pool, or says which of them has none and remembers to tell when it has.
+    fn room_for(
+        &self,
+        connection: &Connection<P>,
+        index: u32,
+        side: &mut SendSide<P>,
+        len: usize,
+        token: u64,
+    ) -> Result<Reservation, Status> {
+        let limit = side.limit as usize;
+        if len > limit {
+            return Err(Status::Limit);
+        }
+        if len > limit.saturating_sub(side.queue.len()) && side.corked {
+            // The cork only waits for the callback to end; the kernel may well have room.
+            self.flush_locked(connection, index, side);
+        }
+        if len > limit.saturating_sub(side.queue.len()) {
+            side.owes_writable = true;
+            side.refused = side.refused.saturating_add(1);
+            return Err(Status::QueueFull);
+        }
+        if let Some(held) = side.queue.reserve(&self.blocks, len, token) {
+            return Ok(held);
+        }
+        if side.corked {
+            self.flush_locked(connection, index, side);
+            if let Some(held) = side.queue.reserve(&self.blocks, len, token) {
+                return Ok(held);
+            }
+        }
+        self.pool_exhausted.fetch_add(1, Relaxed);
+        side.owes_writable = true;
+        self.starve(index, side, side.queue.blocks_for(&self.blocks, len, token));
+        // Blocks may have come back between the refusal and our entry in the list.
+        match side.queue.reserve(&self.blocks, len, token) {
+            Some(held) => Ok(held),
+            None => Err(Status::PoolExhausted),
+        }
+    }
+
+    /// Enters a connection that needs this many blocks in the list of those that wait for some.
+    fn starve(&self, index: u32, side: &mut SendSide<P>, need: u32) {
+        if std::mem::replace(&mut side.starving, true) {
+            return;
+        }
+        let mut starving = lock(&self.starving);
+        starving.push((index, need));
+        self.least_need.fetch_min(need, SeqCst);
+    }
+
+    /// Hands the bytes to the kernel and queues what it does not take.
+    #[allow(clippy::too_many_arguments)]
+    fn send_direct(
+        &self,
+        connection: &Connection<P>,
+        index: u32,
+        side: &mut SendSide<P>,
+        held: Reservation,
+        slices: &[&[u8]],
+        len: usize,
+        token: u64,
+    ) -> Result<(), Status> {
+        let mut sent = 0;
+        if side.queue.is_empty() && !side.blocked && len > 0 {
+            connection.send_unsettled.store(true, SeqCst);
+            match self.write_slices(side, slices, len) {
+                Ok(taken) => sent = taken,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    side.queue.push(&self.blocks, held, &[], 0, 0, 0);
+                    let status = status_of(&error);
+                    self.fail_locked(connection, index, side, status);
+                    return Err(status);
+                }
+            }
+            connection.last_send_ms.store(self.clock_ms(), Relaxed);
+            if sent < len {
+                self.note_blocked(connection, index, side);
+            } else {
+                connection.send_unsettled.store(false, Release);
+            }
+        }
+        side.queue.push(&self.blocks, held, slices, len, sent, token);
+        Ok(())
+    }
+
+    /// One write of all slices, and more as long as the kernel takes a part: it may have taken a part only because the
+    /// write was large.
+    fn write_slices(&self, side: &SendSide<P>, slices: &[&[u8]], len: usize) -> io::Result<usize> {
+        let Some(socket) = &side.socket else { return Ok(0) };
+        if let [one] = slices {
+            return P::send(socket, &[IoSlice::new(one)]);
+        }
+        let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
+        for (piece, slice) in pieces.iter_mut().zip(slices) {
+            *piece = IoSlice::new(slice);
+        }
+        debug_assert!(len > 0);
+        P::send(socket, &pieces[..slices.len()])
+    }
+
+    fn note_blocked(&self, connection: &Connection<P>, index: u32, side: &mut SendSide<P>) {
+        side.blocked = true;
+        connection.last_send_ms.store(self.clock_ms(), Relaxed);
+        if connection.send_stall_ms.load(Relaxed) != 0 {
+            // The worker must learn of the deadline.
+            self.call_attention(connection, index);
+        }
+    }
+
+    /// Writes what waits. Leaves `blocked` and `send_unsettled` true when the kernel has no room.
+    pub(super) fn flush_locked(&self, connection: &Connection<P>, index: u32, side: &mut SendSide<P>) {
+        side.corked = false;
+        if side.blocked || side.queue.is_empty() {
+            return;
+        }
+        let Some(socket) = &side.socket else { return };
+        connection.send_unsettled.store(true, SeqCst);
+        let before = side.queue.sent();
+        let flushed = side.queue.flush::<P>(&self.blocks, socket);
+        if side.queue.sent() != before {
+            connection.last_send_ms.store(self.now_ms(connection.worker.load(Relaxed) as usize), Relaxed);
+        }
+        match flushed {
+            Flushed::All => connection.send_unsettled.store(false, Release),
+            Flushed::Blocked => self.note_blocked(connection, index, side),
+            Flushed::Failed(error) => self.fail_locked(connection, index, side, status_of(&error)),
+        }
+        if side.queue.has_complete_mark(&self.blocks) || side.close.is_some() {
+            self.call_attention(connection, index);
+        }
+    }
+
+    /// Flushes every connection that was corked in the callback that has just returned.
+    pub(super) fn flush_corks(&self) {
+        local::with(|local| {
+            let Some(local) = local else { return };
+            while let Some(index) = local.corked.borrow_mut().pop() {
+                let connection = &self.connections[index as usize];
+                let mut side = lock(&connection.send);
+                if side.corked {
+                    self.flush_locked(connection, index, &mut side);
+                }
+                drop(side);
+            }
+            self.feed_starving();
+        });
+    }
+
+    /// When blocks are back, lets those connections look again whose refused send would fit now. A connection is not
+    /// called for less than it needs, so this cannot go round in circles.
+    pub(super) fn feed_starving(&self) {
+        if self.least_need.load(Relaxed) > self.blocks.available() {
+            return;
+        }
+        loop {
+            let fed = {
+                let mut starving = lock(&self.starving);
+                let available = self.blocks.available();
+                let place = starving.iter().position(|(_, need)| *need <= available);
+                let fed = place.map(|place| starving.swap_remove(place));
+                self.least_need.store(starving.iter().map(|(_, need)| *need).min().unwrap_or(u32::MAX), SeqCst);
+                fed
+            };
+            let Some((index, _)) = fed else { return };
+            let connection = &self.connections[index as usize];
+            lock(&connection.send).starving = false;
+            self.call_attention(connection, index);
+        }
+    }
+
+    /// The socket is broken: nothing more will leave, and the worker closes it for this reason.
+    fn fail_locked(&self, connection: &Connection<P>, index: u32, side: &mut SendSide<P>, reason: Status) {
+        self.close_locked(connection, index, side, super::api::Close::Now, reason);
+    }
+
+    /// Sends to all connections of a server but one.
+    pub(super) fn broadcast(&self, server: u64, data: &[u8], except: u64) -> Result<Broadcast, Status> {
+        let endpoint = self.endpoint(server, Kind::Server)?;
+        let mut result = Broadcast::default();
+        let book = lock(&endpoint.book);
+        for index in &book.members {
+            let connection = &self.connections[*index as usize];
+            if connection.phase() != Phase::Open || self.handle_of(*index).to_bits() == except {
+                continue;
+            }
+            let mut side = lock(&connection.send);
+            // What is corked already leaves with it, in one segment; otherwise a copy into blocks would gain nothing.
+            let corks = side.corked;
+            match self.send_locked(connection, *index, &mut side, &[data], 0, corks && self.is_own_callback(connection)) {
+                Ok(()) => result.taken += 1,
+                Err(_) => result.refused += 1,
+            }
+        }
+        Ok(result)
+    }
+
+    /// Sends, waiting for room.
+    pub(super) fn send_wait(&self, conn: u64, data: &[u8], patience: Patience, taken: &mut usize) -> Result<(), Status> {
+        *taken = 0;
+        self.may_block()?;
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let (connection, handle, mut side) = self.locked(conn)?;
+        loop {
+            let rest = &data[*taken..];
+            let room = (side.limit as usize).saturating_sub(side.queue.len()).min(rest.len());
+            let sent = match room {
+                0 if !rest.is_empty() => Err(Status::QueueFull),
+                _ => {
+                    // The wait ends by itself; `on_writable` is for those who do not wait.
+                    let owed = side.owes_writable;
+                    let sent = self.send_piece(connection, handle.index, &mut side, &rest[..room]);
+                    side.owes_writable = owed;
+                    sent
+                }
+            };
+            match sent {
+                Ok(len) => *taken += len,
+                Err(Status::QueueFull | Status::PoolExhausted) => {
+                    side = self.wait_changed(connection, handle, side, deadline)?;
+                }
+                Err(status) => return Err(status),
+            }
+            if *taken == data.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One piece of a waiting send; a smaller one when the pool is short.
+    fn send_piece(
+        &self,
+        connection: &Connection<P>,
+        index: u32,
+        side: &mut SendSide<P>,
+        piece: &[u8],
+    ) -> Result<usize, Status> {
+        let result = self.send_locked(connection, index, side, &[piece], 0, false);
+        let block = self.config.buffer_bytes as usize;
+        match result {
+            Err(Status::PoolExhausted) if piece.len() > block => {
+                self.send_locked(connection, index, side, &[&piece[..block]], 0, false).map(|()| block)
+            }
+            other => other.map(|()| piece.len()),
+        }
+    }
+
+    /// Lets the lock go until somebody says that the connection changed, or the deadline passes.
+    pub(super) fn wait_changed<'a>(
+        &'a self,
+        connection: &'a Connection<P>,
+        handle: crate::pool::handle::Handle,
+        mut side: std::sync::MutexGuard<'a, SendSide<P>>,
+        deadline: Option<Instant>,
+    ) -> Result<std::sync::MutexGuard<'a, SendSide<P>>, Status> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(Status::Timeout);
+        }
+        side.waiters = side.waiters.saturating_add(1);
+        let mut side = match left {
+            Some(left) => {
+                connection.changed.wait_timeout(side, left).unwrap_or_else(std::sync::PoisonError::into_inner).0
+            }
+            None => connection.changed.wait(side).unwrap_or_else(std::sync::PoisonError::into_inner),
+        };
+        if connection.generation.load(Acquire) != handle.generation {
+            return Err(Status::Closed);
+        }
+        side.waiters = side.waiters.saturating_sub(1);
+        Ok(side)
+    }
+
+    /// Reads into the caller's buffer, waiting for bytes.
+    pub(super) fn receive_wait(&self, conn: u64, buffer: &mut [u8], patience: Patience) -> Result<usize, Status> {
+        use super::connection::{PEER_ENDED, PULL};
+        self.may_block()?;
+        let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let (connection, handle, mut side) = self.locked(conn)?;
+        if !connection.has(PULL) {
+            return Err(Status::State);
+        }
+        if buffer.is_empty() {
+            return Err(Status::InvalidArgument);
+        }
+        loop {
+            if connection.has(PEER_ENDED) {
+                return Err(Status::EndOfStream);
+            }
+            let ended = side.close.is_some_and(|how| how > super::api::Close::SendSide);
+            let Some(socket) = side.socket.as_ref().filter(|_| !ended) else {
+                // A broken connection says what broke it; a closed one, that it is closed.
+                return Err(if side.reason == Status::Ok { Status::Closed } else { side.reason });
+            };
+            match P::receive(socket, buffer) {
+                Ok(0) => {
+                    connection.set(PEER_ENDED);
+                    self.call_attention(connection, handle.index);
+                    return Err(Status::EndOfStream);
+                }
+                Ok(len) => {
+                    connection.count_received(len, self.clock_ms());
+                    return Ok(len);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    side = self.wait_changed(connection, handle, side, deadline)?;
+                }
+                Err(error) => {
+                    let reason = status_of(&error);
+                    self.fail_locked(connection, handle.index, &mut side, reason);
+                    return Err(reason);
+                }
+            }
+        }
+    }
+
+    /// A thread that must do the work cannot wait for it.
+    pub(super) fn may_block(&self) -> Result<(), Status> {
+        let turns = *lock(&self.turner) == Some(std::thread::current().id());
+        if local::in_turn() || turns { Err(Status::WouldDeadlock) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,10 @@
+//! Wharf: a bounded, pooled TCP engine - server and client - behind a C ABI.
+//!
+//! The C ABI is in [`ffi`] (its header is `include/wharf.h`); Rust programs may use [`engine`] directly. Arrows point
+//! downward only: `ffi -> engine -> pool, port`.
+
+pub mod engine;
+pub mod ffi;
+pub mod pool;
+pub mod port;
+pub mod status;

@@ -1,0 +1,15 @@
+//! Everything that is bounded: blocks of memory, places, permits, and the handles that name them.
+
+pub mod blocks;
+pub mod handle;
+pub mod permits;
+pub mod slots;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks although a thread may have panicked while it held the lock: every critical section of this library leaves its
+/// data whole at each point where it can panic, and a contained panic must not stop the rest of the engine.
+#[inline]
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
