@@ -101,6 +101,7 @@ static void on_receive(void *context, wharf_conn conn, const uint8_t *data, size
   struct request *request = found;
   for (size_t i = 0; i < len && request->last == NULL; i++) {
     char *head = request->head;
+    if (request->used == 0 && (data[i] == '\r' || data[i] == '\n')) continue; /* empty lines before a request */
     if (data[i] == '\0') {
       request->last = bad; /* it would cut our strings short */
     } else if (request->used == HEAD_BYTES) {

@@ -142,7 +142,8 @@ impl<P: Port> Core<P> {
     async fn run_client(self: Arc<Self>, endpoint: Arc<Endpoint<P>>) {
         let Ok(client) = endpoint.client() else { return };
         let mut failed_in_a_row = 0;
-        while client.run() == Run::Running {
+        // Stopped before it began, the first attempt still has its outcome.
+        loop {
             let failure = match self.attempt(&endpoint, client).await {
                 Ok(()) => {
                     failed_in_a_row = 0;
@@ -160,6 +161,9 @@ impl<P: Port> Core<P> {
                 break;
             }
             self.back_off(&endpoint, client, failed_in_a_row).await;
+            if client.run() != Run::Running {
+                break;
+            }
         }
         self.end_client(&endpoint);
     }

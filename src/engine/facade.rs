@@ -11,7 +11,6 @@ use super::failpoint;
 use super::failure::{Failure, Outcome};
 use super::stats::{ConnectionStats, Stats};
 use crate::pool::handle::Kind;
-use crate::pool::lock;
 use crate::port::Port;
 use crate::status::Status;
 

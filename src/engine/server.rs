@@ -252,7 +252,7 @@ impl<P: Port> Core<P> {
         while !lock(&endpoint.book).members.is_empty() {
             let until = lock(&server.state).drain_until_ns;
             let port = &self.workers[0].port;
-            if port.now_ns() >= until && resets == 0 {
+            if !abrupt && port.now_ns() >= until && resets == 0 {
                 resets = self.close_members(&endpoint, Close::Reset);
             }
             if resets > 0 || abrupt {

@@ -5,10 +5,17 @@
 //! from any thread. Readiness is turned into completions in here: a readable socket becomes [`Completion::Received`].
 
 pub mod address;
+mod bound_path;
 #[cfg(target_os = "linux")]
 pub mod epoll;
+mod listen;
+mod options;
 pub mod polling;
+mod receive;
+mod sockaddr;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 
 use std::io::{self, IoSlice};
@@ -50,7 +57,7 @@ pub enum Completion<'a> {
 pub enum Interest {
     /// The key lives no more: drop the event.
     Gone,
-    /// Read from this socket and hand over what came.
+    /// Read from this socket and hand over what came. It stays open until the sink is called again.
     Receive(RawSocket),
     /// Say [`Completion::Readable`] and read nothing.
     Notify(RawSocket),
@@ -101,6 +108,10 @@ pub trait Port: Send + Sync + Sized + 'static {
     /// What only the waiting worker touches: event list, receive buffer, ready list.
     type Ring: Send + 'static;
 
+    /// Whether a stream must be detached before it is dropped. Where it is false, closing takes it out by itself, and the
+    /// call can be saved. Listeners are always detached first: other ports may watch them, or another process hold them.
+    const DETACH_BEFORE_CLOSE: bool;
+
     /// Opens a port and its ring; everything that the ring ever needs is set aside here.
     fn open(setup: &PortSetup) -> io::Result<(Self, Self::Ring)>;
     /// Bytes of heap that [`Port::open`] sets aside.
@@ -111,7 +122,7 @@ pub trait Port: Send + Sync + Sized + 'static {
     fn attach(&self, socket: &Self::Socket, key: u64) -> io::Result<()>;
     /// Registers a listener, level-triggered; several ports may watch the same listener.
     fn attach_listener(&self, socket: &Self::Socket, key: u64) -> io::Result<()>;
-    /// Takes a listener or stream out again; unknown sockets are ignored.
+    /// Takes a listener or stream out again; unknown sockets are ignored. See [`Port::DETACH_BEFORE_CLOSE`].
     fn detach(&self, socket: &Self::Socket);
 
     /// Ends the current or the next wait; from any thread.
@@ -129,9 +140,10 @@ pub trait Port: Send + Sync + Sized + 'static {
 
     /// Makes a listening socket.
     fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Self::Socket>;
-    /// Takes over a descriptor that already listens (socket activation).
+    /// Takes over a descriptor that already listens (socket activation). On an error it stays with its owner, untouched.
     fn adopt_listener(&self, raw: RawSocket) -> io::Result<Self::Socket>;
-    /// Takes one connection; `WouldBlock` when none waits. The address is None where the peer has none (Unix sockets).
+    /// Takes one connection; `WouldBlock` when none waits, `ConnectionAborted` when one broke while it waited (try the
+    /// next). The address is None where the peer has none (Unix sockets).
     fn accept(&self, listener: &Self::Socket) -> io::Result<(Self::Socket, Option<SocketAddr>)>;
     /// Begins to connect, optionally from a local address. Unix addresses connect at once.
     fn connect(&self, to: &Address, from: Option<&Address>, options: &StreamOptions) -> io::Result<Self::Socket>;

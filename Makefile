@@ -1,0 +1,88 @@
+# make            the release library
+# make demo       an echo server and a client that talk to each other, here, now
+# make test       every test, on both ports
+# make install    PREFIX=/usr/local, DESTDIR= for packagers
+# make header     include/wharf.h anew from the sources
+# make lint fmt clean
+
+CARGO   ?= cargo
+CC      ?= cc
+PREFIX  ?= /usr/local
+DESTDIR ?=
+TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
+
+# The one place of the version and the description is Cargo.toml.
+cargo_field  = $(shell sed -n 's/^$(1) = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+VERSION     := $(call cargo_field,version)
+DESCRIPTION := $(call cargo_field,description)
+MAJOR       := $(firstword $(subst ., ,$(VERSION)))
+
+RELEASE := $(TARGET)/release
+LIBDIR  := $(DESTDIR)$(PREFIX)/lib
+INCDIR  := $(DESTDIR)$(PREFIX)/include
+PCDIR   := $(LIBDIR)/pkgconfig
+
+# Names of the shared library: as cargo makes it, as it is installed, and the links to it.
+ifeq ($(shell uname -s),Darwin)
+SHARED       := libwharf.dylib
+SHARED_FULL  := libwharf.$(VERSION).dylib
+SHARED_MAJOR := libwharf.$(MAJOR).dylib
+else
+SHARED       := libwharf.so
+SHARED_FULL  := libwharf.so.$(VERSION)
+SHARED_MAJOR := libwharf.so.$(MAJOR)
+endif
+
+all:
+	$(CARGO) build --release
+
+demo: all
+	sh tools/demo.sh $(RELEASE)
+
+# Both ports: the one that the system offers, and the portable one (WHARF_PORT chooses what AUTO means in the tests).
+test: all
+	$(CARGO) build --features testing
+	$(CARGO) test --features testing
+	WHARF_PORT=polling $(CARGO) test --features testing
+
+# The system libraries that a program needs beside libwharf.a, as the compiler names them.
+$(RELEASE)/static-libs: Cargo.toml $(wildcard Cargo.lock)
+	@mkdir -p $(RELEASE)
+	$(CARGO) rustc --lib --crate-type staticlib -- --print native-static-libs 2>&1 \
+	  | sed -n 's/.*native-static-libs: *//p' | tail -n 1 > $@.new
+	@test -s $@.new || { echo "the compiler did not name the static libraries" >&2; exit 1; }
+	mv $@.new $@
+
+$(RELEASE)/wharf.pc: wharf.pc.in $(RELEASE)/static-libs Cargo.toml FORCE
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@DESCRIPTION@|$(DESCRIPTION)|' \
+	  -e "s|@STATIC_LIBS@|$$(cat $(RELEASE)/static-libs)|" wharf.pc.in > $@
+
+install: $(RELEASE)/wharf.pc all
+	mkdir -p $(LIBDIR) $(INCDIR) $(PCDIR)
+	install -m 755 $(RELEASE)/$(SHARED) $(LIBDIR)/$(SHARED_FULL)
+	ln -sf $(SHARED_FULL) $(LIBDIR)/$(SHARED_MAJOR)
+	ln -sf $(SHARED_MAJOR) $(LIBDIR)/$(SHARED)
+	install -m 644 $(RELEASE)/libwharf.a $(LIBDIR)/libwharf.a
+	install -m 644 include/wharf.h $(INCDIR)/wharf.h
+	install -m 644 $(RELEASE)/wharf.pc $(PCDIR)/wharf.pc
+
+uninstall:
+	rm -f $(LIBDIR)/$(SHARED_FULL) $(LIBDIR)/$(SHARED_MAJOR) $(LIBDIR)/$(SHARED) $(LIBDIR)/libwharf.a
+	rm -f $(INCDIR)/wharf.h $(PCDIR)/wharf.pc
+
+# build.rs writes the header into its OUT_DIR; the newest one is the one of these sources.
+header: all
+	cp "$$(ls -t $(TARGET)/*/build/wharf-*/out/wharf.h | head -n 1)" include/wharf.h
+
+fmt:
+	$(CARGO) fmt
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
+
+clean:
+	$(CARGO) clean
+
+FORCE:
+.PHONY: all demo test install uninstall header fmt lint clean FORCE

@@ -1,0 +1,148 @@
+//! From "readable" to completions: the receive loop that every readiness port shares, and the list of connections that
+//! have a turn to come although no event tells of them.
+
+use std::collections::VecDeque;
+use std::io;
+
+use super::{Completion, Interest, PortSetup, RawSocket, Sink, socket};
+
+/// The most events of one wait.
+pub(super) const EVENTS_PER_WAIT: usize = 256;
+
+/// What an event told about a socket beside "readable".
+#[derive(Clone, Copy)]
+pub(super) struct Hint {
+    /// A read that does not fill the buffer is not the last: a FIN, an error or urgent data may be behind it, and no
+    /// further edge would tell of that. Without it, such a read has emptied the socket (epoll(7), question 9).
+    pub(super) read_on: bool,
+    /// An error may wait on the socket.
+    pub(super) error: bool,
+}
+
+impl Hint {
+    /// Nothing is known: look for everything.
+    pub(super) const UNKNOWN: Hint = Hint { read_on: true, error: true };
+}
+
+/// What receiving needs: the buffer that all connections share, and the ready list.
+pub(super) struct Receiver {
+    buffer: Box<[u8]>,
+    ready: VecDeque<u64>,
+    receives_per_turn: u32,
+}
+
+fn ready_places(setup: &PortSetup) -> usize {
+    setup.max_connections + EVENTS_PER_WAIT
+}
+
+impl Receiver {
+    pub(super) fn new(setup: &PortSetup) -> Receiver {
+        Receiver {
+            buffer: vec![0; setup.receive_buffer_bytes.max(1)].into_boxed_slice(),
+            ready: VecDeque::with_capacity(ready_places(setup)),
+            receives_per_turn: setup.receives_per_turn.max(1),
+        }
+    }
+
+    /// Bytes of heap that `new` sets aside.
+    pub(super) fn heap_bytes(setup: &PortSetup) -> u64 {
+        (setup.receive_buffer_bytes.max(1) + ready_places(setup) * size_of::<u64>()) as u64
+    }
+
+    /// How many keys have a turn to come; while there are any, a wait must not block.
+    #[inline]
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Puts a key on the ready list. Gives whether it is the first.
+    pub(super) fn look_again(&mut self, key: u64) -> bool {
+        let first = self.ready.is_empty();
+        if self.ready.len() == self.ready.capacity() {
+            self.drop_duplicates();
+        }
+        // Room for every connection and a batch of events: this allocates only if more than that have closed since.
+        self.ready.push_back(key);
+        first
+    }
+
+    #[cold]
+    fn drop_duplicates(&mut self) {
+        self.ready.make_contiguous().sort_unstable();
+        let mut last = None;
+        self.ready.retain(|key| last.replace(*key) != Some(*key));
+    }
+
+    /// Gives the keys that were ready before this wait their turn. Those that it adds wait for the next.
+    pub(super) fn take_turns(&mut self, count: usize, sink: &mut impl Sink) -> u32 {
+        let mut completions = 0;
+        for _ in 0..count {
+            let Some(key) = self.ready.pop_front() else { break };
+            completions += self.readable(key, Hint::UNKNOWN, sink);
+        }
+        completions
+    }
+
+    /// Reads a socket until it is empty or its share of this turn is used up. Gives the number of completions.
+    #[inline]
+    pub(super) fn readable(&mut self, key: u64, hint: Hint, sink: &mut impl Sink) -> u32 {
+        let mut completions = 0;
+        let mut receives = 0;
+        loop {
+            // Asked each time: the callback before may have closed or paused the connection.
+            let raw = match sink.interest(key) {
+                Interest::Receive(raw) => raw,
+                Interest::Gone => return completions,
+                Interest::Notify(_) => {
+                    sink.complete(key, Completion::Readable);
+                    return completions + 1;
+                }
+                Interest::Nothing(raw) => return completions + tell_error(key, raw, hint, sink),
+            };
+            if receives == self.receives_per_turn {
+                self.look_again(key);
+                return completions;
+            }
+            receives += 1;
+            match socket::receive(raw, &mut self.buffer) {
+                Ok(0) => {
+                    sink.complete(key, Completion::EndOfStream);
+                    return completions + 1 + tell_error_after_end(key, hint, sink);
+                }
+                Ok(length) => {
+                    sink.complete(key, Completion::Received(&self.buffer[..length]));
+                    completions += 1;
+                    if length < self.buffer.len() && !hint.read_on {
+                        return completions;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return completions,
+                Err(error) => {
+                    sink.complete(key, Completion::Failed(error));
+                    return completions + 1;
+                }
+            }
+        }
+    }
+}
+
+/// A paused connection is not read, so its error must be asked for. One that a send was told of is told no more.
+fn tell_error(key: u64, raw: RawSocket, hint: Hint, sink: &mut impl Sink) -> u32 {
+    if !hint.error {
+        return 0;
+    }
+    let Some(error) = socket::take_error(raw) else { return 0 };
+    sink.complete(key, Completion::Failed(error));
+    1
+}
+
+/// A reset behind a FIN: the reader saw the end of the stream, and no further edge will tell of the reset.
+fn tell_error_after_end(key: u64, hint: Hint, sink: &mut impl Sink) -> u32 {
+    if !hint.error {
+        return 0;
+    }
+    match sink.interest(key) {
+        Interest::Receive(raw) | Interest::Nothing(raw) => tell_error(key, raw, hint, sink),
+        Interest::Notify(_) | Interest::Gone => 0,
+    }
+}

@@ -1,0 +1,303 @@
+//! Descriptors, threads and memory: nothing grows, nothing is lost when they run out, engines do not know each other.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+
+use common::*;
+
+fn count(folder: &str) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Runs one test of this binary alone, in a process of its own with a limit of descriptors.
+fn alone(name: &str, most_files: u64) {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
+    // SAFETY: setrlimit is safe to call between fork and exec (signal-safety(7) lists what may be called; it is a plain
+    // system call that takes no lock).
+    unsafe {
+        command.pre_exec(move || {
+            let limit = libc::rlimit { rlim_cur: most_files, rlim_max: most_files };
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_thousand_engines_leave_nothing_behind() {
+    alone("child_makes_a_thousand_engines", 1024);
+}
+
+#[test]
+#[ignore = "run by the test above, alone in its process"]
+fn child_makes_a_thousand_engines() {
+    let round = |number: u32| {
+        let port = if number % 2 == 0 { WHARF_PORT_EPOLL } else { WHARF_PORT_POLLING };
+        let engine = Engine::with(port, |config| {
+            config.workers = 2;
+            config.pool_bytes = 1 << 20;
+        });
+        let recorder = Recorder::new();
+        let server = engine.server(&recorder);
+        let peer = server.connect();
+        recorder.wait_open();
+        assert_eq!(engine.destroy(0), WHARF_OK);
+        assert_eq!(engine.destroy(0), WHARF_E_STALE);
+        assert_eq!(recorder.events().last(), Some(&Event::Drop));
+        drop(peer);
+    };
+    for number in 0..50 {
+        round(number);
+    }
+    let before = (count("/proc/self/fd"), count("/proc/self/task"), resident_kib());
+    for number in 0..1000 {
+        round(number);
+    }
+    let after = (count("/proc/self/fd"), count("/proc/self/task"), resident_kib());
+    assert_eq!(before.0, after.0, "descriptors");
+    assert_eq!(before.1, after.1, "threads");
+    assert!(after.2 < before.2 + 4096, "memory grew from {} to {} KiB", before.2, after.2);
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived_and_counted() {
+    alone("child_runs_out_of_descriptors", 64);
+}
+
+#[test]
+#[ignore = "run by the test above, alone in its process"]
+fn child_runs_out_of_descriptors() {
+    for port in [WHARF_PORT_EPOLL, WHARF_PORT_POLLING] {
+        let engine = Engine::new(port);
+        let recorder = Recorder::new();
+        let server = engine.server(&recorder);
+        // Both ends are in this process: the limit is met while the backlog still holds connections.
+        let mut peers = Vec::new();
+        while let Ok(peer) = std::net::TcpStream::connect(server.address()) {
+            peers.push(peer);
+        }
+        until("accepting has backed off", || server.stats().descriptor_exhaustions > 0);
+        let cpu_before = cpu_ms();
+        let backed_off = server.stats().descriptor_exhaustions;
+        until("it has tried again", || {
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+            server.stats().descriptor_exhaustions >= backed_off + 3
+        });
+        assert!(cpu_ms() - cpu_before < 250, "it spins: {} ms of CPU in three pauses", cpu_ms() - cpu_before);
+        let open = server.stats().open as usize;
+        assert!(open < peers.len());
+        // With descriptors back, those that waited in the backlog are served.
+        let waiting = peers.split_off(peers.len() - 1);
+        drop(peers);
+        for conn in recorder.wait_opens(open) {
+            close(conn, WHARF_CLOSE_NOW);
+        }
+        let mut last = waiting.into_iter().next().unwrap();
+        write_all(&mut last, b"at last");
+        until("the last is served", || received(&recorder.lock()).ends_with(b"at last"));
+        let stats = server.stats();
+        assert_eq!(stats.accepted, stats.open + stats.closed);
+    }
+}
+
+fn cpu_ms() -> u64 {
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    let ms = |time: libc::timeval| time.tv_sec as u64 * 1000 + time.tv_usec as u64 / 1000;
+    ms(usage.ru_utime) + ms(usage.ru_stime)
+}
+
+#[test]
+fn an_idle_connection_costs_less_than_a_kibibyte() {
+    alone("child_holds_idle_connections", 20_000);
+}
+
+#[test]
+#[ignore = "run by the test above, alone in its process"]
+fn child_holds_idle_connections() {
+    const COUNT: usize = 9_000;
+    for port in [WHARF_PORT_EPOLL, WHARF_PORT_POLLING] {
+        let engine = Engine::with(port, |config| config.max_connections = COUNT as u32);
+        let recorder = Recorder::forgetful(|_| {});
+        let server = engine.server(&recorder);
+        let address: std::net::SocketAddr = server.address().parse().unwrap();
+        let mut peers = Vec::with_capacity(COUNT);
+        // The first hundred also pay for what is made once.
+        let mut connect_to = |count: usize| {
+            while peers.len() < count {
+                peers.push(std::net::TcpStream::connect(address).unwrap());
+            }
+            until("all are open", || server.stats().open == count as u64);
+        };
+        connect_to(100);
+        let before = resident_kib();
+        connect_to(COUNT);
+        let each = (resident_kib() - before) * 1024 / (COUNT as u64 - 100);
+        println!("{each} bytes for each idle connection");
+        assert!(each <= 1024, "{each} bytes");
+    }
+}
+
+on_every_port! {
+    fn engines_do_not_know_each_other(port) {
+        let first = Engine::new(port);
+        let second = Engine::new(port);
+        let (one, two) = (Recorder::new(), Recorder::new());
+        let server = first.server(&one);
+        let other = second.server(&two);
+        let mut peer = server.connect();
+        let mut another = other.connect();
+        let conn = two.wait_open();
+        one.wait_open();
+        first.destroy(0);
+        assert_eq!(read_to_end(&mut peer), b"");
+        ok(send(conn, b"unmoved"));
+        assert_eq!(read_exact(&mut another, 7), b"unmoved");
+        assert_eq!(unsafe { wharf_server_start(server.0, std::ptr::null_mut()) }, WHARF_E_STALE);
+    }
+
+    fn an_engine_may_be_destroyed_while_a_hundred_threads_send(port) {
+        let engine = Engine::with(port, |config| config.workers = 2);
+        let recorder = Recorder::forgetful(|_| {});
+        let server = engine.server(&recorder);
+        let peers: Vec<_> = (0..10).map(|_| server.connect()).collect();
+        let conns = recorder.wait_opens(10);
+        let sent = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads: Vec<_> = (0..100)
+            .map(|thread| {
+                let (conn, sent, stop) = (conns[thread % 10], sent.clone(), stop.clone());
+                std::thread::spawn(move || {
+                    while !stop.load(SeqCst) {
+                        match send(conn, b"again and again") {
+                            WHARF_OK => drop(sent.fetch_add(1, SeqCst)),
+                            WHARF_E_QUEUE_FULL | WHARF_E_POOL_EXHAUSTED => std::thread::yield_now(),
+                            WHARF_E_CLOSED | WHARF_E_STALE | WHARF_E_RESET => return,
+                            other => panic!("{}", name(other)),
+                        }
+                    }
+                })
+            })
+            .collect();
+        until("all threads send", || sent.load(SeqCst) > 5_000);
+        assert_eq!(engine.destroy(0), WHARF_OK);
+        assert_eq!(recorder.events().last(), Some(&Event::Drop));
+        stop.store(true, SeqCst);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        drop(peers);
+    }
+
+    fn what_is_accepted_is_open_or_closed_and_the_pool_is_whole_in_the_end(port) {
+        let lines = Arc::new(std::sync::Mutex::new(Vec::<String>::new()));
+        unsafe extern "C" fn on_log(context: *mut std::ffi::c_void, _level: i32, text: *const std::ffi::c_char) {
+            let lines = unsafe { &*(context as *const std::sync::Mutex<Vec<String>>) };
+            let text = unsafe { std::ffi::CStr::from_ptr(text) };
+            lines.lock().unwrap().push(text.to_str().unwrap().to_string());
+        }
+        let engine = Engine::with(port, |config| {
+            config.on_log = Some(on_log);
+            config.log_context = Arc::as_ptr(&lines) as *mut _;
+            config.log_level = WHARF_LOG_DEBUG;
+        });
+        let server = engine.server(&echo());
+        let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        for peer in &mut peers {
+            write_all(peer, &[1; 1000]);
+        }
+        let half = peers.split_off(10);
+        drop(peers);
+        until("all were accepted", || engine.stats().accepted == 20);
+        let stats = engine.stats();
+        assert_eq!(stats.accepted + stats.connected, stats.open + stats.closed);
+        engine.destroy(0);
+        drop(half);
+        let lines = lines.lock().unwrap();
+        let last = lines.last().unwrap();
+        assert!(last.contains("20 accepted") && last.contains("20 closed") && last.contains("0 blocks in use"), "{last}");
+        assert!(lines.iter().any(|line| line.contains("connected, 1 in all")), "{lines:?}");
+        assert!(lines.iter().any(|line| line.contains("disconnected")), "{lines:?}");
+    }
+
+    fn a_slow_callback_is_counted_and_logged(port) {
+        let engine = Engine::with(port, |config| config.slow_callback_ms = 20);
+        let recorder = Recorder::with_hook(|event| {
+            if let Event::Open(_) = event {
+                let end = std::time::Instant::now() + std::time::Duration::from_millis(60);
+                while std::time::Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        let server = engine.server(&recorder);
+        let _peer = server.connect();
+        recorder.wait_open();
+        until("it is counted", || engine.stats().slow_callbacks == 1);
+        assert!(engine.stats().callback_max_us >= 60_000);
+        assert!(engine.stats().callback_total_us >= 60_000);
+    }
+
+    fn an_inherited_listener_is_taken_over(port) {
+        use std::os::fd::IntoRawFd;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let engine = Engine::new(port);
+        let recorder = Recorder::new();
+        let handler = recorder.handler();
+        let mut config = server_config();
+        config.listen_fd_plus_one = listener.into_raw_fd() + 1;
+        let mut server = 0;
+        ok(unsafe { wharf_server_create(engine.0, &config, &handler, &mut server, std::ptr::null_mut()) });
+        let server = Server(server);
+        server.start();
+        assert_eq!(server.address(), address);
+        let _peer = server.connect();
+        recorder.wait_open();
+    }
+
+    fn a_dual_mode_server_takes_both_families_and_shows_ipv4_peers_as_ipv4(port) {
+        let engine = Engine::new(port);
+        let recorder = Recorder::new();
+        let server = engine.server_with(recorder.handler(), ":0", |_| {});
+        let number: u16 = server.address().rsplit(':').next().unwrap().parse().unwrap();
+        let _v4 = std::net::TcpStream::connect(("127.0.0.1", number)).unwrap();
+        let first = recorder.wait_open();
+        let peer = text(|buffer, len, needed| unsafe { wharf_conn_peer_address(first, buffer, len, needed) });
+        assert!(peer.starts_with("127.0.0.1:"), "{peer}");
+        if let Ok(_v6) = std::net::TcpStream::connect(("::1", number)) {
+            let second = recorder.wait_opens(2)[1];
+            let peer = text(|buffer, len, needed| unsafe { wharf_conn_peer_address(second, buffer, len, needed) });
+            assert!(peer.starts_with("[::1]:"), "{peer}");
+        }
+    }
+
+    fn connections_go_to_the_worker_with_the_fewest(port) {
+        let engine = Engine::with(port, |config| config.workers = 2);
+        let recorder = Recorder::new();
+        let server = engine.server(&recorder);
+        let _peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        let mut each = [0u32; 2];
+        for conn in recorder.wait_opens(20) {
+            let mut stats = conn_stats();
+            ok(unsafe { wharf_conn_stats(conn, &mut stats) });
+            each[stats.worker as usize] += 1;
+        }
+        assert!(each[0].abs_diff(each[1]) <= 1, "{each:?}");
+    }
+}
