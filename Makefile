@@ -1,4 +1,4 @@
-# make            the release library
+# make            the release library, shared and static
 # make demo       an echo server and a client that talk to each other, here, now
 # make test       every test, on both ports
 # make install    PREFIX=/usr/local, DESTDIR= for packagers
@@ -33,17 +33,21 @@ SHARED_FULL  := libwharf.so.$(VERSION)
 SHARED_MAJOR := libwharf.so.$(MAJOR)
 endif
 
-all:
-	$(CARGO) build --release
+SOURCES := $(shell find src -name '*.rs' -o -name '*.txt') build.rs Cargo.toml $(wildcard Cargo.lock)
 
-demo: all
+# Files and not only names of steps, so that "sudo make install" after "make" runs no compiler as root.
+all: $(RELEASE)/$(SHARED) $(RELEASE)/static-libs
+
+$(RELEASE)/$(SHARED): $(SOURCES)
+	$(CARGO) build --release
+	@touch -c $@
+
+demo: $(RELEASE)/$(SHARED)
 	sh tools/demo.sh $(RELEASE)
 
-# Both ports: the one that the system offers, and the portable one (WHARF_PORT chooses what AUTO means in the tests).
-test: all
-	$(CARGO) build --features testing
+# The scenarios run on both ports, each as a test of its own; C sources and examples are compiled and run by tests, too.
+test:
 	$(CARGO) test --features testing
-	WHARF_PORT=polling $(CARGO) test --features testing
 
 # The system libraries that a program needs beside libwharf.a, as the compiler names them.
 $(RELEASE)/static-libs: Cargo.toml $(wildcard Cargo.lock)
@@ -57,7 +61,7 @@ $(RELEASE)/wharf.pc: wharf.pc.in $(RELEASE)/static-libs Cargo.toml FORCE
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@DESCRIPTION@|$(DESCRIPTION)|' \
 	  -e "s|@STATIC_LIBS@|$$(cat $(RELEASE)/static-libs)|" wharf.pc.in > $@
 
-install: $(RELEASE)/wharf.pc all
+install: all $(RELEASE)/wharf.pc
 	mkdir -p $(LIBDIR) $(INCDIR) $(PCDIR)
 	install -m 755 $(RELEASE)/$(SHARED) $(LIBDIR)/$(SHARED_FULL)
 	ln -sf $(SHARED_FULL) $(LIBDIR)/$(SHARED_MAJOR)
@@ -71,7 +75,7 @@ uninstall:
 	rm -f $(INCDIR)/wharf.h $(PCDIR)/wharf.pc
 
 # build.rs writes the header into its OUT_DIR; the newest one is the one of these sources.
-header: all
+header: $(RELEASE)/$(SHARED)
 	cp "$$(ls -t $(TARGET)/*/build/wharf-*/out/wharf.h | head -n 1)" include/wharf.h
 
 fmt:

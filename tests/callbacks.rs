@@ -60,9 +60,10 @@ on_every_port! {
                             let Ok(mut peer) = std::net::TcpStream::connect(&address) else { continue };
                             if random.bool() {
                                 let _ = std::io::Write::write_all(&mut peer, b"some bytes");
-                            }
-                            if random.bool() {
-                                let _ = std::io::Read::read(&mut peer, &mut [0; 4]);
+                                // What was written is answered, or the connection closed.
+                                if random.bool() {
+                                    let _ = std::io::Read::read(&mut peer, &mut [0; 4]);
+                                }
                             }
                         }
                     })

@@ -84,7 +84,11 @@ fn running_out_of_descriptors_is_survived_and_counted() {
 fn child_runs_out_of_descriptors() {
     for port in [WHARF_PORT_EPOLL, WHARF_PORT_POLLING] {
         let engine = Engine::new(port);
-        let recorder = Recorder::new();
+        let recorder = Recorder::with_hook(|event| {
+            if let Event::End(conn) = event {
+                close(*conn, WHARF_CLOSE_FLUSH);
+            }
+        });
         let server = engine.server(&recorder);
         // Both ends are in this process: the limit is met while the backlog still holds connections.
         let mut peers = Vec::new();

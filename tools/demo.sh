@@ -18,13 +18,10 @@ trap 'exit 1' INT TERM
 
 # The programs ask the loader for the library by its versioned name, which an installation would provide.
 major=$(sed -n 's/^version = "\([0-9]*\)\..*/\1/p' Cargo.toml | head -n 1)
-for name in libwharf.so libwharf.dylib; do
-  [ -f "$release/$name" ] || continue
-  ln -s "$release/$name" "$work/$name"
-  ln -s "$release/$name" "$work/$name.$major"
-done
+[ ! -f "$release/libwharf.so" ] || ln -s "$release/libwharf.so" "$work/libwharf.so.$major"
+[ ! -f "$release/libwharf.dylib" ] || ln -s "$release/libwharf.dylib" "$work/libwharf.$major.dylib"
 for program in echo_server console_client; do
-  ${CC:-cc} -std=c99 -O2 -Iinclude -o "$work/$program" "c_examples/$program.c" -L"$work" -lwharf -Wl,-rpath,"$work"
+  ${CC:-cc} -std=c99 -O2 -Iinclude -o "$work/$program" "c_examples/$program.c" "$work"/libwharf.* -Wl,-rpath,"$work"
 done
 
 # The server's output comes through a pipe: its first line names the address, the rest is shown as it comes.

@@ -498,9 +498,9 @@ impl<P: Port> Desk<'_, P> {
                     self.admit(&endpoint, server, socket, Peer::new(address), permit, slot);
                 }
                 (Ok((socket, address)), None) => {
+                    lock(&endpoint.book).totals.refused_at_limit += 1;
                     P::reset_on_close(&socket);
                     drop(socket);
-                    lock(&endpoint.book).totals.refused_at_limit += 1;
                     let peer = Peer::new(address);
                     core.log(Level::Warning, format_args!("server: {peer} refused, at the limit of connections"));
                 }
@@ -524,9 +524,9 @@ impl<P: Port> Desk<'_, P> {
             self.core.adopt(endpoint, socket, peer, slot, Some(permit));
             return;
         }
+        lock(&endpoint.book).totals.refused_per_ip += 1;
         P::reset_on_close(&socket);
         drop(socket);
-        lock(&endpoint.book).totals.refused_per_ip += 1;
         let most = server.config.max_connections_per_ip;
         self.core.log(Level::Warning, format_args!("server: {peer} refused, it has {most} connections already"));
     }

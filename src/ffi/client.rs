@@ -1,11 +1,11 @@
 //! Client: dials one address, and dials again if asked to.
 //!
-//! Made stopped; wharf_client_start begins to connect. It has at most one connection at a time, handed over by on_open. With
-//! reconnect_max_ms it dials again when a connect fails or the connection ends, until wharf_client_stop.
+//! Made stopped; wharf_client_start begins to connect. It has at most one connection at a time, handed over by on_open.
+//! With reconnect_max_ms it dials again when a connect fails or the connection ends, until wharf_client_stop.
 
 use std::ffi::c_char;
 
-use super::convert::{CStruct, Out, is_zero, known_flags, patience, read_struct, text_in};
+use super::convert::{CStruct, Out, is_zero, known_flags, new_handle, patience, read_struct, text_in};
 use super::guard::{guard, guard_with_error};
 use super::handler::{CHandler, wharf_handler};
 use super::server::WHARF_TCP_DELAY;
@@ -24,15 +24,15 @@ use crate::status::Status;
 pub struct wharf_client_config {
     /// sizeof(wharf_client_config).
     pub struct_size: usize,
-    /// Where to connect to: "example.org:80", "192.0.2.7:80", "[::1]:80", "unix:/run/x.sock". A name is resolved at each
-    /// connect, and its addresses are tried in turn (RFC 8305). Copied.
+    /// Where to connect to: "example.org:80", "192.0.2.7:80", "[::1]:80", "unix:/run/x.sock". A name is resolved at
+    /// each connect, and its addresses are tried in turn (RFC 8305). Copied.
     pub address: *const c_char,
     /// Where to connect from: "192.0.2.1:0", "[::1]:0". NULL: the system chooses. Copied.
     pub local_address: *const c_char,
     /// How long resolving and connecting may take together: milliseconds, up to 2147483647. 0: 10000.
     pub connect_timeout_ms: u32,
-    /// The first pause before another attempt: milliseconds, at most reconnect_max_ms. 0: 100 (or reconnect_max_ms if that is
-    /// shorter). The pause doubles, with jitter, up to reconnect_max_ms.
+    /// The first pause before another attempt: milliseconds, at most reconnect_max_ms. 0: 100 (or reconnect_max_ms if
+    /// that is shorter). The pause doubles, with jitter, up to reconnect_max_ms.
     pub reconnect_min_ms: u32,
     /// The longest pause before another attempt: milliseconds, up to 2147483647. 0: never connect again.
     pub reconnect_max_ms: u32,
@@ -42,7 +42,8 @@ pub struct wharf_client_config {
     pub flags: u32,
     /// The most bytes that may wait in the connection's send queue: 1 to 1073741824. 0: 262144.
     pub send_queue_limit_bytes: u32,
-    /// Close with WHARF_E_IDLE when nothing came and nothing left for this long: milliseconds, up to 2147483647. 0: never.
+    /// Close with WHARF_E_IDLE when nothing came and nothing left for this long: milliseconds, up to 2147483647. 0:
+    /// never.
     pub idle_timeout_ms: u32,
     /// Close with WHARF_E_FIRST_BYTE when the peer has sent nothing this long after connecting: milliseconds, up to
     /// 2147483647. 0: never.
@@ -126,11 +127,12 @@ impl wharf_client_config {
 /// - out: receives the client, or 0
 /// - error: receives the details; may be NULL
 ///
-/// You own the client: end it with wharf_client_destroy, or with its engine. If the call fails the handler was not taken: none
-/// of its functions is called, on_drop included, and the context is still yours.
+/// You own the client: end it with wharf_client_destroy, or with its engine. If the call fails the handler was not
+/// taken: none of its functions is called, on_drop included, and the context is still yours.
 ///
 /// Errors:
-/// - WHARF_E_INVALID_ARGUMENT: a pointer is NULL, an address is malformed, or a field is out of range; the message says which
+/// - WHARF_E_INVALID_ARGUMENT: a pointer is NULL, an address is malformed, or a field is out of range; the message says
+///   which
 /// - WHARF_E_LIMIT: the engine has max_connections clients already
 /// - WHARF_E_STOPPED: the engine is being destroyed
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
@@ -147,20 +149,20 @@ pub unsafe extern "C" fn wharf_client_create(
     guard_with_error(error, || {
         // SAFETY: the conventions of the header: NULL or good for the call.
         let (out, config, handler) =
-            unsafe { (Out::required(out)?, wharf_client_config::read(config)?, CHandler::read(handler)?) };
+            unsafe { (new_handle(out)?, wharf_client_config::read(config)?, CHandler::read(handler)?) };
         out.set(with(engine, Kind::Engine, |engine| engine.client_create(config, handler))?);
         Ok(())
     })
 }
 
-/// Begins to connect, and returns at once: on_open tells of the connection, on_close with conn 0 of a failure. Does nothing on
-/// a client that is started already.
+/// Begins to connect, and returns at once: on_open tells of the connection, on_close with conn 0 of a failure. Does
+/// nothing on a client that is started already.
 ///
 /// - client: the client
 /// - error: receives the details; may be NULL
 ///
-/// A client without reconnect_max_ms is stopped again when its connect has failed or its connection has ended, and can then be
-/// started anew.
+/// A client without reconnect_max_ms is stopped again when its connect has failed or its connection has ended, and can
+/// then be started anew.
 ///
 /// Errors:
 /// - WHARF_E_STATE: it is being stopped (wait for its on_close) or destroyed
@@ -220,8 +222,8 @@ pub unsafe extern "C" fn wharf_client_wait(
     guard_with_error(error, || with(client, Kind::Client, |engine| engine.client_wait(client, patience)))
 }
 
-/// Stops connecting, and closes the connection if there is one: queued bytes leave first, within linger_ms; the reason is
-/// WHARF_E_STOPPED. Returns at once. The client can be started again after its on_close.
+/// Stops connecting, and closes the connection if there is one: queued bytes leave first, within linger_ms; the reason
+/// is WHARF_E_STOPPED. Returns at once. The client can be started again after its on_close.
 ///
 /// - client: the client
 ///
@@ -234,9 +236,9 @@ pub unsafe extern "C" fn wharf_client_stop(client: wharf_client) -> wharf_status
     guard(|| with(client, Kind::Client, |engine| engine.client_stop(client)))
 }
 
-/// Ends a client: stops connecting, closes its connection at once (reason WHARF_E_STOPPED), and after the last on_close calls
-/// on_drop. Returns at once; the end goes on behind. To let queued bytes leave, close the connection with WHARF_CLOSE_FLUSH and
-/// destroy the client in on_close.
+/// Ends a client: stops connecting, closes its connection at once (reason WHARF_E_STOPPED), and after the last on_close
+/// calls on_drop. Returns at once; the end goes on behind. To let queued bytes leave, close the connection with
+/// WHARF_CLOSE_FLUSH and destroy the client in on_close.
 ///
 /// - client: the client; its handle is stale when on_drop has returned
 ///

@@ -20,8 +20,8 @@ const SIZE_BYTES: usize = size_of::<usize>();
 
 /// A struct of the ABI.
 ///
-/// # Safety
-/// `repr(C)`, begins with `struct_size: usize`, any bit pattern (all zeroes too) is a valid value, no padding at its end.
+/// # Safety `repr(C)`, begins with `struct_size: usize`, any bit pattern (all zeroes too) is a valid value, no padding
+/// at its end.
 pub unsafe trait CStruct: Copy {
     /// What its users call it.
     const NAME: &'static str;
@@ -140,6 +140,16 @@ impl<T: Default> Out<'_, T> {
             unsafe { self.place.write_unaligned(value) };
         }
     }
+}
+
+/// The place for the handle of what a create makes.
+///
+/// # Safety
+/// `place` is NULL or writable.
+pub unsafe fn new_handle<'a>(place: *mut u64) -> Outcome<Out<'a, u64>> {
+    // SAFETY: the caller's promise.
+    let out = unsafe { Out::required(place) };
+    out.map_err(|_| invalid("out is NULL: pass the address of the handle that is to be made".to_string()))
 }
 
 /// A NUL-terminated text; None when it is NULL.

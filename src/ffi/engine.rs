@@ -1,16 +1,17 @@
 //! Engine: memory, bounds and threads.
 //!
-//! An engine sets aside everything that its servers and clients will need - places for connections, the buffer pool, receive
-//! buffers - and never goes past it. In the steady state (connections open, messages flowing) it allocates nothing.
+//! An engine sets aside everything that its servers and clients will need - places for connections, the buffer pool,
+//! receive buffers - and never goes past it. In the steady state (connections open, messages flowing) it allocates
+//! nothing.
 //!
 //! Worker threads (the default): the engine owns its threads, named wharf-0, wharf-1 ..., with all signals blocked.
 //! Caller-driven (WHARF_ENGINE_CALLER_DRIVEN): no threads; your thread calls wharf_engine_turn, and every callback runs
 //! inside that call.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 
-use super::convert::{CStruct, Out, known_flags, read_struct, signed_patience, unknown};
+use super::convert::{CStruct, Out, known_flags, new_handle, read_struct, signed_patience, unknown};
 use super::guard::{guard, guard_with_error, write_text};
 use super::status::wharf_error;
 use super::types::{wharf_engine, wharf_status};
@@ -59,18 +60,18 @@ pub type wharf_on_log = Option<unsafe extern "C" fn(context: *mut c_void, level:
 pub struct wharf_engine_config {
     /// sizeof(wharf_engine_config).
     pub struct_size: usize,
-    /// Worker threads: 1 to 256, or WHARF_WORKERS_ONE_A_CORE. 0: one; then no two callbacks of the engine ever run at the
-    /// same time. With more, that holds for the callbacks of one connection only. Ignored when caller-driven.
+    /// Worker threads: 1 to 256, or WHARF_WORKERS_ONE_A_CORE. 0: one; then no two callbacks of the engine ever run at
+    /// the same time. With more, that holds for the callbacks of one connection only. Ignored when caller-driven.
     pub workers: u32,
     /// WHARF_ENGINE_* bits.
     pub flags: u32,
     /// Connections of all servers and clients together: 1 to 1048575. 0: 1024.
     pub max_connections: u32,
-    /// Size of one block of the pool in bytes: 256 to 1048576, a multiple of 64. 0: 4096. A connection with something to
-    /// send holds whole blocks; an idle one holds none.
+    /// Size of one block of the pool in bytes: 256 to 1048576, a multiple of 64. 0: 4096. A connection with something
+    /// to send holds whole blocks; an idle one holds none.
     pub buffer_bytes: u32,
-    /// Size of the whole pool in bytes: at least one block, at most 64 GiB. 0: 16 MiB. All bytes that wait to be sent, of all
-    /// connections, are in it.
+    /// Size of the whole pool in bytes: at least one block, at most 64 GiB. 0: 16 MiB. All bytes that wait to be sent,
+    /// of all connections, are in it.
     pub pool_bytes: u64,
     /// Size of each worker's receive buffer in bytes, and so the most that one on_receive hands over: 1024 to 16777216.
     /// 0: 65536.
@@ -115,10 +116,11 @@ impl Log for CLog {
 
     fn line(&self, level: Level, text: &str) {
         let mut line = [0 as c_char; LOG_LINE_BYTES];
-        // SAFETY: the buffer is as large as we say; the function is called as the header says, with a text for the call.
+        // SAFETY: the buffer is as large as we say; the function is called as the header says, with a text for the
+        // call.
         unsafe {
             write_text(text, line.as_mut_ptr(), line.len());
-            (self.function)(self.context, level as i32, CStr::from_ptr(line.as_ptr()).as_ptr());
+            (self.function)(self.context, level as i32, line.as_ptr());
         }
     }
 }
@@ -206,7 +208,7 @@ pub unsafe extern "C" fn wharf_engine_create(
 ) -> wharf_status {
     guard_with_error(error, || {
         // SAFETY: the conventions of the header: NULL or good for the call.
-        let (out, config) = unsafe { (Out::required(out)?, wharf_engine_config::read(config)?) };
+        let (out, config) = unsafe { (new_handle(out)?, wharf_engine_config::read(config)?) };
         out.set(registry::create(&config)?);
         Ok(())
     })
@@ -219,8 +221,8 @@ pub unsafe extern "C" fn wharf_engine_create(
 /// - completions: receives how many things happened (0: none, the time was up or wharf_engine_wake was called); may be
 ///   NULL
 ///
-/// Make one turn after you started something, before you wait on wharf_engine_fd for the first time. Threads may take turns
-/// one after another, but not two at once.
+/// Make one turn after you started something, before you wait on wharf_engine_fd for the first time. Threads may take
+/// turns one after another, but not two at once.
 ///
 /// Errors:
 /// - WHARF_E_INVALID_ARGUMENT: timeout_ms is below -1
@@ -244,14 +246,14 @@ pub unsafe extern "C" fn wharf_engine_turn(
     })
 }
 
-/// Gives the descriptor of a caller-driven engine that is readable when a turn is due: for I/O, for a deadline, or because
-/// another thread asked for something. Watch it in a loop of your own (poll, epoll, libuv, GLib, Qt, asyncio).
+/// Gives the descriptor of a caller-driven engine that is readable when a turn is due: for I/O, for a deadline, or
+/// because another thread asked for something. Watch it in a loop of your own (poll, epoll, libuv, GLib, Qt, asyncio).
 ///
 /// - engine: a caller-driven engine
-/// - fd: receives the descriptor, or 0 when the call fails
+/// - fd: receives the descriptor, or -1 when the call fails
 ///
-/// The descriptor is the engine's. Watch it level-triggered; do not read from it, write to it or close it; stop watching it
-/// before wharf_engine_destroy.
+/// The descriptor is the engine's. Watch it level-triggered; do not read from it, write to it or close it; stop
+/// watching it before wharf_engine_destroy.
 ///
 /// Errors:
 /// - WHARF_E_INVALID_ARGUMENT: fd is NULL
@@ -265,6 +267,7 @@ pub unsafe extern "C" fn wharf_engine_fd(engine: wharf_engine, fd: *mut c_int) -
     guard(|| {
         // SAFETY: the conventions of the header: NULL or writable.
         let fd = unsafe { Out::required(fd) }?;
+        fd.set(-1);
         let found = with(engine, Kind::Engine, |engine| engine.descriptor());
         fd.set(found.map_err(|failure| failure.status)?);
         Ok(())
@@ -284,15 +287,16 @@ pub unsafe extern "C" fn wharf_engine_wake(engine: wharf_engine) -> wharf_status
     guard(|| with(engine, Kind::Engine, |engine| engine.wake()))
 }
 
-/// Ends an engine: stops its servers and clients, lets queued bytes leave for at most deadline_ms, resets what is left, makes
-/// the last callbacks (every on_close, then every on_drop), ends the threads and gives all memory back.
+/// Ends an engine: stops its servers and clients, lets queued bytes leave for at most deadline_ms, resets what is left,
+/// makes the last callbacks (every on_close, then every on_drop), ends the threads and gives all memory back.
 ///
 /// - engine: the engine; with WHARF_DEFAULT_ENGINE the shared one, and its next use makes a new one
 /// - deadline_ms: how long queued bytes may take, in milliseconds; 0: close everything at once
 ///
-/// On a thread of yours it blocks until all of that is done; afterwards no callback runs and all its handles are stale. In
-/// a callback of the same engine it returns at once and the end goes on behind. On a caller-driven engine it takes the last
-/// turns itself, so callbacks run inside it. Calling it again while it goes on is allowed and can only shorten the deadline.
+/// On a thread of yours it blocks until all of that is done; afterwards no callback runs and all its handles are stale.
+/// In a callback of the same engine it returns at once and the end goes on behind. On a caller-driven engine it takes
+/// the last turns itself, so callbacks run inside it. Calling it again while it goes on is allowed and can only shorten
+/// the deadline.
 ///
 /// Errors:
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle (any more)

@@ -1,4 +1,5 @@
-//! What stands between an exported function and the engine: panics are contained, failures become numbers and sentences.
+//! What stands between an exported function and the engine: panics are contained, failures become numbers and
+//! sentences.
 
 use std::ffi::c_char;
 use std::mem::offset_of;
@@ -31,7 +32,8 @@ pub fn guard_with_error(error: *mut wharf_error, body: impl FnOnce() -> Outcome<
 /// Unwinding into C is undefined, so it ends here.
 #[inline]
 fn contain<E: From<Status>>(body: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
-    // Nothing of ours is seen half-changed after a panic: the body works on copies, and the engine guards its own state.
+    // Nothing of ours is seen half-changed after a panic: the body works on copies, and the engine guards its own
+    // state.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => result,
         Err(payload) => {

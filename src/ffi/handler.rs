@@ -1,14 +1,15 @@
 //! Handler: how the engine tells you what happens.
 //!
-//! One struct of functions and one context, given when a server or client is made. It is copied; the struct may go away at
-//! once. Any function may be NULL; for two of them that changes what the engine does:
-//! - without on_receive its connections are in pull mode: bytes stay in the kernel until wharf_receive_wait asks for them;
+//! One struct of functions and one context, given when a server or client is made. It is copied; the struct may go away
+//! at once. Any function may be NULL; for two of them that changes what the engine does:
+//! - without on_receive its connections are in pull mode: bytes stay in the kernel until wharf_receive_wait asks for
+//!   them;
 //! - without on_end a connection is closed, queued bytes first, when the peer ends its side.
 //!
-//! The callbacks of one connection never run at the same time. They come in this order: on_open; then on_receive, on_sent,
-//! on_writable and on_end as things happen; then on_close, exactly once; then nothing. They run on worker threads, or inside
-//! wharf_engine_turn of a caller-driven engine - never inside another call of yours. A C++ exception or a longjmp must not
-//! leave a callback: it would cross frames that do not know of it.
+//! The callbacks of one connection never run at the same time. They come in this order: on_open; then on_receive,
+//! on_sent, on_writable and on_end as things happen; then on_close, exactly once; then nothing. They run on worker
+//! threads, or inside wharf_engine_turn of a caller-driven engine - never inside another call of yours. A C++ exception
+//! or a longjmp must not leave a callback: it would cross frames that do not know of it.
 
 use std::ffi::c_void;
 
@@ -31,8 +32,8 @@ pub type wharf_on_open = Option<unsafe extern "C" fn(context: *mut c_void, conn:
 /// - data: the bytes; they live for the call: copy what you keep
 /// - len: how many; at least 1, at most receive_buffer_bytes of the engine
 ///
-/// None comes after wharf_conn_pause or wharf_conn_close was called inside a callback of the connection. When another thread
-/// calls them, one that is already under way may still be running.
+/// None comes after wharf_conn_pause or wharf_conn_close was called inside a callback of the connection. When another
+/// thread calls them, one that is already under way may still be running.
 pub type wharf_on_receive =
     Option<unsafe extern "C" fn(context: *mut c_void, conn: wharf_conn, data: *const u8, len: usize)>;
 
@@ -42,27 +43,29 @@ pub type wharf_on_receive =
 /// - context: the handler's
 /// - conn: the connection
 /// - token: the one of the send
-/// - status: WHARF_OK: its last byte was handed to the system (which does not mean that it arrived: only an answer of the peer
-///   proves that); otherwise the reason for which it never will be
+/// - status: WHARF_OK: its last byte was handed to the system (which does not mean that it arrived: only an answer of
+///   the peer proves that); otherwise the reason for which it never will be
 pub type wharf_on_sent =
     Option<unsafe extern "C" fn(context: *mut c_void, conn: wharf_conn, token: u64, status: wharf_status)>;
 
-/// Room again. Comes once after a send was refused with WHARF_E_QUEUE_FULL or WHARF_E_POOL_EXHAUSTED, as soon as at least half
-/// of send_queue_limit_bytes is free (and the pool has blocks). A send in it may be refused again; then it comes again.
+/// Room again. Comes once after a send was refused with WHARF_E_QUEUE_FULL or WHARF_E_POOL_EXHAUSTED, as soon as at
+/// least half of send_queue_limit_bytes is free (and the pool has blocks). A send in it may be refused again; then it
+/// comes again.
 ///
 /// - context: the handler's
 /// - conn: the connection
 pub type wharf_on_writable = Option<unsafe extern "C" fn(context: *mut c_void, conn: wharf_conn)>;
 
-/// The peer will send no more (it sent FIN). You may go on sending; when you are done, close with WHARF_CLOSE_SEND_SIDE or
-/// WHARF_CLOSE_FLUSH. Without this function the connection is closed for you, queued bytes first.
+/// The peer will send no more (it sent FIN). You may go on sending; when you are done, close with WHARF_CLOSE_SEND_SIDE
+/// or WHARF_CLOSE_FLUSH. Without this function the connection is closed for you, queued bytes first.
 ///
 /// - context: the handler's
 /// - conn: the connection
 pub type wharf_on_end = Option<unsafe extern "C" fn(context: *mut c_void, conn: wharf_conn)>;
 
-/// The connection is gone: exactly once for each that was opened, and the last call for it. Inside it the handle is still
-/// good for reading (wharf_conn_data, wharf_conn_peer_address, wharf_conn_stats); when it returns the handle is stale.
+/// The connection is gone: exactly once for each that was opened, and the last call for it. Inside it the handle is
+/// still good for reading (wharf_conn_data, wharf_conn_peer_address, wharf_conn_stats); when it returns the handle is
+/// stale.
 ///
 /// A client's connect that failed is told here, too: with conn 0 and the reason, and without an on_open; once for each
 /// attempt of a client that reconnects.
@@ -74,16 +77,17 @@ pub type wharf_on_end = Option<unsafe extern "C" fn(context: *mut c_void, conn: 
 ///   - WHARF_E_END_OF_STREAM: the peer ended its side, and this side followed
 ///   - WHARF_E_RESET: the peer reset it, or the network gave it up
 ///   - WHARF_E_IDLE, WHARF_E_FIRST_BYTE, WHARF_E_SEND_STALLED: the timeout of that name passed
-///   - WHARF_E_TIMEOUT: a flushing close met its linger deadline with bytes unsent; with conn 0: connect_timeout_ms passed
+///   - WHARF_E_TIMEOUT: a flushing close met its linger deadline with bytes unsent; with conn 0: connect_timeout_ms
+///     passed
 ///   - WHARF_E_STOPPED: the server, client or engine was stopped or destroyed
 ///   - WHARF_E_REFUSED, WHARF_E_UNREACHABLE, WHARF_E_RESOLVE, WHARF_E_LIMIT ... with conn 0: why the connect failed
 ///   - WHARF_E_PANIC: a fault inside the library was contained to this connection; please report it
 ///   - any other: the system's error, translated
-pub type wharf_on_close =
-    Option<unsafe extern "C" fn(context: *mut c_void, conn: wharf_conn, reason: wharf_status)>;
+pub type wharf_on_close = Option<unsafe extern "C" fn(context: *mut c_void, conn: wharf_conn, reason: wharf_status)>;
 
-/// The last call of a handler, exactly once, after its server or client was destroyed and the last on_close has returned.
-/// Nothing uses the context any more: free it here. Not called when the create failed: then the context is still yours.
+/// The last call of a handler, exactly once, after its server or client was destroyed and the last on_close has
+/// returned. Nothing uses the context any more: free it here. Not called when the create failed: then the context is
+/// still yours.
 ///
 /// - context: the handler's
 pub type wharf_on_drop = Option<unsafe extern "C" fn(context: *mut c_void)>;
@@ -94,8 +98,8 @@ pub type wharf_on_drop = Option<unsafe extern "C" fn(context: *mut c_void)>;
 pub struct wharf_handler {
     /// sizeof(wharf_handler).
     pub struct_size: usize,
-    /// The first argument of every call. Used on worker threads. The engine never looks at what it points to; free it in
-    /// on_drop.
+    /// The first argument of every call. Used on worker threads. The engine never looks at what it points to; free it
+    /// in on_drop.
     pub context: *mut c_void,
     /// The connection is there.
     pub on_open: wharf_on_open,
@@ -121,8 +125,8 @@ unsafe impl CStruct for wharf_handler {
 /// Calls the user's functions.
 pub struct CHandler(wharf_handler);
 
-// SAFETY: the header says that callbacks run on worker threads, those of different connections at the same time; the user's
-// functions and context are made for that.
+// SAFETY: the header says that callbacks run on worker threads, those of different connections at the same time; the
+// user's functions and context are made for that.
 unsafe impl Send for CHandler {}
 // SAFETY: the same.
 unsafe impl Sync for CHandler {}
@@ -130,8 +134,8 @@ unsafe impl Sync for CHandler {}
 impl CHandler {
     /// Copies the user's struct.
     ///
-    /// # Safety
-    /// `handler` is NULL or points to a struct as large as its `struct_size` says; its functions have the header's types.
+    /// # Safety `handler` is NULL or points to a struct as large as its `struct_size` says; its functions have the
+    /// header's types.
     pub unsafe fn read(handler: *const wharf_handler) -> Outcome<Box<CHandler>> {
         // SAFETY: the caller's promise.
         let handler = unsafe { read_struct(handler) }?;
@@ -139,7 +143,8 @@ impl CHandler {
     }
 }
 
-// Each call below is made as the header says: with the user's context, on a worker or in a turn, in the order of the engine.
+// Each call below is made as the header says: with the user's context, on a worker or in a turn, in the order of the
+// engine.
 impl Handler for CHandler {
     fn wants(&self) -> Wants {
         Wants { receive: self.0.on_receive.is_some(), end: self.0.on_end.is_some() }

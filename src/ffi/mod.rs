@@ -1,5 +1,6 @@
-//! The C ABI, one file per object of the header. Pointers become references here and nowhere else; an exported function is
-//! guard, convert, engine call, status. Names are the C names; the comments of what is exported are the text of `wharf.h`.
+//! The C ABI, one file per object of the header. Pointers become references here and nowhere else; an exported function
+//! is guard, convert, engine call, status. Names are the C names; the comments of what is exported are the text of
+//! `wharf.h`.
 
 #![allow(non_camel_case_types)]
 // What makes a call safe is the same for all of them and stands once, in the conventions at the top of the header.
@@ -16,6 +17,7 @@ mod handler;
 mod server;
 mod stats;
 mod status;
+mod traffic;
 mod types;
 mod version;
 
@@ -26,5 +28,6 @@ pub use handler::*;
 pub use server::*;
 pub use stats::*;
 pub use status::*;
+pub use traffic::*;
 pub use types::*;
 pub use version::*;

@@ -1,13 +1,11 @@
 //! Server: listens at one address and accepts.
 //!
-//! Made stopped; wharf_server_start binds and listens; wharf_server_stop drains; it can be started again. wharf_server_destroy
-//! ends it.
+//! Made stopped; wharf_server_start binds and listens; wharf_server_stop drains; it can be started again.
+//! wharf_server_destroy ends it.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 
-use super::convert::{
-    CStruct, Out, OutStruct, TextOut, bytes_in, known_flags, patience, read_struct, text_in, unknown,
-};
+use super::convert::{CStruct, Out, TextOut, known_flags, new_handle, patience, read_struct, text_in, unknown};
 use super::guard::{guard, guard_with_error};
 use super::handler::{CHandler, wharf_handler};
 use super::status::wharf_error;
@@ -24,13 +22,13 @@ pub const WHARF_AT_LIMIT_WAIT: u32 = 0;
 /// For wharf_server_config.at_limit: connections that are too many are accepted, reset and counted.
 pub const WHARF_AT_LIMIT_REJECT: u32 = 1;
 
-/// For wharf_server_config.flags: an IPv6 address takes IPv6 only (IPV6_V6ONLY, RFC 3493). Without it "[::]:8088" takes IPv4,
-/// too.
+/// For wharf_server_config.flags: an IPv6 address takes IPv6 only (IPV6_V6ONLY, RFC 3493). Without it "[::]:8088" takes
+/// IPv4, too.
 pub const WHARF_SERVER_V6ONLY: u32 = 1;
 /// For wharf_server_config.flags: several sockets may listen on the same port (SO_REUSEPORT).
 pub const WHARF_SERVER_REUSEPORT: u32 = 2;
-/// For the flags of a server or client: leave Nagle's algorithm on (RFC 896), which delays small sends to merge them. It is off
-/// by default (TCP_NODELAY).
+/// For the flags of a server or client: leave Nagle's algorithm on (RFC 896), which delays small sends to merge them.
+/// It is off by default (TCP_NODELAY).
 pub const WHARF_TCP_DELAY: u32 = 256;
 
 /// How a server is made. Zero means the default; address (or listen_fd_plus_one) is needed.
@@ -54,11 +52,13 @@ pub struct wharf_server_config {
     pub backlog: u32,
     /// WHARF_SERVER_* and WHARF_TCP_* bits.
     pub flags: u32,
-    /// The most connections from one IPv4 address, or from one IPv6 /64; one too many is reset and counted. 0: no bound.
+    /// The most connections from one IPv4 address, or from one IPv6 /64; one too many is reset and counted. 0: no
+    /// bound.
     pub max_connections_per_ip: u32,
     /// The most bytes that may wait in one connection's send queue: 1 to 1073741824. 0: 262144.
     pub send_queue_limit_bytes: u32,
-    /// Close with WHARF_E_IDLE when nothing came and nothing left for this long: milliseconds, up to 2147483647. 0: never.
+    /// Close with WHARF_E_IDLE when nothing came and nothing left for this long: milliseconds, up to 2147483647. 0:
+    /// never.
     pub idle_timeout_ms: u32,
     /// Close with WHARF_E_FIRST_BYTE when the peer has sent nothing this long after connecting: milliseconds, up to
     /// 2147483647. 0: never.
@@ -84,24 +84,6 @@ pub struct wharf_server_config {
 // SAFETY: repr(C), size first, integers and nullable pointers only, a whole number of words.
 unsafe impl CStruct for wharf_server_config {
     const NAME: &'static str = "wharf_server_config";
-}
-
-/// How many connections a broadcast reached. Set struct_size before the call.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct wharf_broadcast_result {
-    /// sizeof(wharf_broadcast_result).
-    pub struct_size: usize,
-    /// Connections that took the bytes, whole.
-    pub taken: u32,
-    /// Connections that took none of them: no room in their queue or in the pool, or they are closing. Each of those without
-    /// room gets its on_writable.
-    pub refused: u32,
-}
-
-// SAFETY: repr(C), size first, integers only, a whole number of words.
-unsafe impl CStruct for wharf_broadcast_result {
-    const NAME: &'static str = "wharf_broadcast_result";
 }
 
 impl wharf_server_config {
@@ -164,11 +146,12 @@ impl wharf_server_config {
 /// - out: receives the server, or 0
 /// - error: receives the details; may be NULL
 ///
-/// You own the server: end it with wharf_server_destroy, or with its engine. If the call fails the handler was not taken: none
-/// of its functions is called, on_drop included, and the context is still yours.
+/// You own the server: end it with wharf_server_destroy, or with its engine. If the call fails the handler was not
+/// taken: none of its functions is called, on_drop included, and the context is still yours.
 ///
 /// Errors:
-/// - WHARF_E_INVALID_ARGUMENT: a pointer is NULL, the address is malformed, or a field is out of range; the message says which
+/// - WHARF_E_INVALID_ARGUMENT: a pointer is NULL, the address is malformed, or a field is out of range; the message
+///   says which
 /// - WHARF_E_LIMIT: the engine has 64 servers already
 /// - WHARF_E_STOPPED: the engine is being destroyed
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
@@ -185,7 +168,7 @@ pub unsafe extern "C" fn wharf_server_create(
     guard_with_error(error, || {
         // SAFETY: the conventions of the header: NULL or good for the call.
         let (out, config, handler) =
-            unsafe { (Out::required(out)?, wharf_server_config::read(config)?, CHandler::read(handler)?) };
+            unsafe { (new_handle(out)?, wharf_server_config::read(config)?, CHandler::read(handler)?) };
         out.set(with(engine, Kind::Engine, |engine| engine.server_create(config, handler))?);
         Ok(())
     })
@@ -200,7 +183,8 @@ pub unsafe extern "C" fn wharf_server_create(
 ///
 /// Errors:
 /// - WHARF_E_ADDRESS_IN_USE, WHARF_E_ADDRESS_NOT_AVAILABLE, WHARF_E_PERMISSION: the system does not give the address
-/// - WHARF_E_STATE: it is draining (wait first), being destroyed, or its inherited descriptor was used up by an earlier start
+/// - WHARF_E_STATE: it is draining (wait first), being destroyed, or its inherited descriptor was used up by an earlier
+///   start
 /// - WHARF_E_INVALID_ARGUMENT: the inherited descriptor is not a listening socket
 /// - WHARF_E_TOO_MANY_FILES, WHARF_E_NO_MEMORY, WHARF_E_UNSUPPORTED, WHARF_E_OS: the system cannot
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no server has this handle
@@ -217,9 +201,9 @@ pub unsafe extern "C" fn wharf_server_start(server: wharf_server, error: *mut wh
 /// - server: the server
 /// - drain_ms: how long the drain may take, in milliseconds; 0: reset at once what has bytes queued
 ///
-/// Connections that wait in the backlog are reset by the system. The drain lets queued bytes leave; it does not wait for
-/// answers that your program has yet to produce. On a stopped server it does nothing; a second stop can only shorten the
-/// deadline.
+/// Connections that wait in the backlog are reset by the system. The drain lets queued bytes leave; it does not wait
+/// for answers that your program has yet to produce. On a stopped server it does nothing; a second stop can only
+/// shorten the deadline.
 ///
 /// Errors:
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no server has this handle
@@ -246,8 +230,8 @@ pub unsafe extern "C" fn wharf_server_wait(server: wharf_server, timeout_ms: u32
     guard(|| with(server, Kind::Server, |engine| engine.server_wait(server, patience(timeout_ms))))
 }
 
-/// Ends a server: stops it, closes its connections at once (reason WHARF_E_STOPPED), and after the last on_close calls on_drop.
-/// Returns at once; the end goes on behind. To let queued bytes leave, stop and wait first.
+/// Ends a server: stops it, closes its connections at once (reason WHARF_E_STOPPED), and after the last on_close calls
+/// on_drop. Returns at once; the end goes on behind. To let queued bytes leave, stop and wait first.
 ///
 /// - server: the server; its handle is stale when on_drop has returned
 ///
@@ -342,40 +326,5 @@ pub unsafe extern "C" fn wharf_server_connections(
         let open = with(server, Kind::Server, |engine| engine.server_connections(server, &mut write))?;
         count.set(open);
         if open <= cap || out.is_null() { Ok(()) } else { Err(Status::Limit) }
-    })
-}
-
-/// Sends the same bytes to all connections of a server that have room; each takes them whole or not at all. Those without room
-/// are left out and counted: a broadcast never waits for the slowest.
-///
-/// - server: the server
-/// - data, len: the bytes; copied
-/// - except: a connection that is left out (the one that said it), or 0
-/// - result: receives how many took it; set its struct_size; may be NULL
-///
-/// Errors:
-/// - WHARF_E_INVALID_ARGUMENT: data is NULL although len is not 0, or struct_size of result is wrong
-/// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no server has this handle
-///
-/// Any thread, any callback.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wharf_server_broadcast(
-    server: wharf_server,
-    data: *const c_void,
-    len: usize,
-    except: wharf_conn,
-    result: *mut wharf_broadcast_result,
-) -> wharf_status {
-    guard(|| {
-        // SAFETY: the conventions of the header: NULL or a writable struct whose struct_size is set.
-        let result = if result.is_null() { None } else { Some(unsafe { OutStruct::at(result) }?) };
-        // SAFETY: the conventions of the header: len bytes are readable.
-        let data = unsafe { bytes_in(data, len) }?;
-        let reached = with(server, Kind::Server, |engine| engine.server_broadcast(server, data, except))?;
-        if let Some(result) = result {
-            let (taken, refused) = (reached.taken, reached.refused);
-            result.write(&wharf_broadcast_result { struct_size: 0, taken, refused });
-        }
-        Ok(())
     })
 }

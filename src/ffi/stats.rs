@@ -10,8 +10,8 @@ use crate::engine::registry::with;
 use crate::engine::stats::{ConnectionStats, Stats};
 use crate::pool::handle::Kind;
 
-/// Counters of an engine, a server or a client. At rest accepted + connected = open + closed. Those that only an engine has are
-/// zero for the others.
+/// Counters of an engine, a server or a client. At rest accepted + connected = open + closed. Those that only an engine
+/// has are zero for the others.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct wharf_stats {

@@ -1,16 +1,16 @@
 //! Errors in words.
 //!
-//! Every number has a name and a sentence. Functions that can fail for the world's reasons - an address in use, a name that
-//! does not resolve - also take a wharf_error, which tells the details. There is no "last error" of a thread.
+//! Every number has a name and a sentence. Functions that can fail for the world's reasons - an address in use, a name
+//! that does not resolve - also take a wharf_error, which tells the details. There is no "last error" of a thread.
 
 use std::ffi::c_char;
 
 use super::types::wharf_status;
 use crate::status::STATUS_TABLE;
 
-/// What went wrong, in detail. Yours: put it on the stack, set struct_size, pass its address (or NULL if you do not care).
-/// Functions that take one fill it whenever they return: on success status is 0 and message is empty. A struct_size smaller
-/// than that of this struct (0, for instance) leaves it untouched.
+/// What went wrong, in detail. Yours: put it on the stack, set struct_size, pass its address (or NULL if you do not
+/// care). Functions that take one fill it whenever they return: on success status is 0 and message is empty. A
+/// struct_size smaller than that of this struct (0, for instance) leaves it untouched.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct wharf_error {

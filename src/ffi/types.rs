@@ -2,8 +2,8 @@
 //!
 //! A handle is a number that names an object: kind, engine, place and generation in 64 bits. It is never a pointer.
 //! Copy it, keep it in a table, hand it to another thread, print it. The handle of something that is gone gives
-//! WHARF_E_STALE, the handle of another kind WHARF_E_WRONG_KIND; neither is ever a crash, and neither ever reaches another
-//! object that happens to use the same place now.
+//! WHARF_E_STALE, the handle of another kind WHARF_E_WRONG_KIND; neither is ever a crash, and neither ever reaches
+//! another object that happens to use the same place now.
 
 /// What a call gives back: WHARF_OK (0), or one of the negative WHARF_E_* numbers.
 pub type wharf_status = i32;
@@ -23,8 +23,8 @@ pub type wharf_conn = u64;
 /// No object. Every kind of handle may hold it; no object ever has it.
 pub const WHARF_NONE: u64 = 0;
 
-/// Where an engine is asked for: the engine with default settings that the whole process shares. It is made on first use.
-/// wharf_engine_destroy takes it down like any other; the next use makes a new one.
+/// Where an engine is asked for: the engine with default settings that the whole process shares. It is made on first
+/// use. wharf_engine_destroy takes it down like any other; the next use makes a new one.
 pub const WHARF_DEFAULT_ENGINE: u64 = 0;
 
 /// For the timeout_ms of the calls that wait: wait for ever.

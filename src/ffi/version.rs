@@ -1,8 +1,8 @@
 //! Version.
 //!
-//! WHARF_VERSION_NUMBER is the version of the header that you compiled against, wharf_version() that of the library that
-//! you run with. Within one major version a newer library serves programs that were made for an older one (from 1.0.0 on;
-//! before that, within one minor version).
+//! WHARF_VERSION_NUMBER is the version of the header that you compiled against, wharf_version() that of the library
+//! that you run with. Within one major version a newer library serves programs that were made for an older one (from
+//! 1.0.0 on; before that, within one minor version).
 
 use std::ffi::c_char;
 

@@ -13,7 +13,7 @@ pub use wharf::ffi::*;
 pub use wharf::status::*;
 
 /// Long enough for a loaded machine; a test that gets there has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a scenario on every port, each as a test of its own.
 #[macro_export]
@@ -260,7 +260,7 @@ zeroed_struct!(server_config, wharf_server_config);
 zeroed_struct!(client_config, wharf_client_config);
 zeroed_struct!(error, wharf_error);
 zeroed_struct!(stats, wharf_stats);
-zeroed_struct!(conn_stats, wharf_conn_stats);
+zeroed_struct!(conn_stats, wharf_connection_stats);
 zeroed_struct!(timeouts, wharf_timeouts);
 zeroed_struct!(broadcast_result, wharf_broadcast_result);
 
