@@ -63,9 +63,9 @@ fn compose() -> String {
         variable("CARGO_PKG_DESCRIPTION"),
         variable("CARGO_PKG_LICENSE"),
     ));
-    header += "\n#ifndef WHARF_H\n#define WHARF_H\n\n";
+    header.push('\n');
     header += &comment(&read(CONVENTIONS));
-    header += "\n#include <stddef.h>\n#include <stdint.h>\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n";
+    header += "\n#ifndef WHARF_H\n#define WHARF_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n";
     for chapter in CHAPTERS {
         let path = source(chapter);
         let text = read(&path);

@@ -4,9 +4,6 @@
  * Version 0.1.0. License: MIT OR Apache-2.0. Made from the sources; do not edit.
  */
 
-#ifndef WHARF_H
-#define WHARF_H
-
 /*
  * Conventions
  *
@@ -60,6 +57,9 @@
  * send_queue_limit_bytes, and those of all together never exceed pool_bytes. At a bound the caller is told: a send is
  * taken whole or not at all.
  */
+
+#ifndef WHARF_H
+#define WHARF_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -3,6 +3,8 @@
 //! The C ABI is in [`ffi`] (its header is `include/wharf.h`); Rust programs may use [`engine`] directly. Arrows point
 //! downward only: `ffi -> engine -> pool, port`.
 
+#![deny(clippy::undocumented_unsafe_blocks)]
+
 pub mod engine;
 pub mod ffi;
 pub mod pool;

@@ -39,10 +39,13 @@ fn descriptor(engine: &Engine) -> i32 {
 }
 
 fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().filter(|task| {
-        let comm = task.as_ref().unwrap().path().join("comm");
-        std::fs::read_to_string(comm).is_ok_and(|name| name.starts_with("wharf-"))
-    }).count()
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter(|task| {
+            let comm = task.as_ref().unwrap().path().join("comm");
+            std::fs::read_to_string(comm).is_ok_and(|name| name.starts_with("wharf-"))
+        })
+        .count()
 }
 
 on_every_port! {

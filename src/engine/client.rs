@@ -70,14 +70,14 @@ impl<P: Port> Core<P> {
         let target = Target::parse(&config.address).map_err(bad)?;
         let local = config.local_address.as_deref().map(Address::parse_local).transpose().map_err(bad)?;
         let connection = config.connection;
-        let client =
-            Client { config, target, local, state: Mutex::new(State::default()), changed: Condvar::new() };
-        let entered =
-            self.enter_endpoint(Kind::Client, |handle| Endpoint::new(handle, handler, connection, 1, Role::Client(client)));
+        let client = Client { config, target, local, state: Mutex::new(State::default()), changed: Condvar::new() };
+        let entered = self
+            .enter_endpoint(Kind::Client, |handle| Endpoint::new(handle, handler, connection, 1, Role::Client(client)));
         entered.map(|endpoint| endpoint.handle.to_bits()).map_err(|status| match status {
-            Status::Limit => {
-                Failure::new(status, "an engine has at most max_connections clients: destroy one or raise max_connections")
-            }
+            Status::Limit => Failure::new(
+                status,
+                "an engine has at most max_connections clients: destroy one or raise max_connections",
+            ),
             other => other.into(),
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::*;
 
 use super::api::Close;
-use super::connection::{CLOSING, Connection, ENROLLED, OPENED, PEER_ENDED, PAUSED, Phase, RESUMED, SendSide};
+use super::connection::{CLOSING, Connection, ENROLLED, OPENED, PAUSED, PEER_ENDED, Phase, RESUMED, SendSide};
 use super::core::Core;
 use super::events::Level;
 use super::worker::Desk;
@@ -172,10 +172,10 @@ impl<P: Port> Desk<'_, P> {
         }
         core.workers[self.index].open.fetch_sub(1, AcqRel);
         let Some(endpoint) = endpoint else { return };
-        let left = endpoint.part(&core.connections, index, &sums, reason);
+        let (left, open) = endpoint.part(&core.connections, index, &sums, reason);
         if core.logs(Level::Debug) {
             let kind = endpoint.kind_name();
-            core.log(Level::Debug, format_args!("{kind}: {peer} disconnected ({}), {left} in all", reason.name()));
+            core.log(Level::Debug, format_args!("{kind}: {peer} disconnected ({}), {open} in all", reason.name()));
         }
         endpoint.forget_peer(peer);
         drop(permit);

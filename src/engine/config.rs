@@ -67,9 +67,7 @@ impl EngineConfig {
         let or = |value: u32, default: u32| if value == 0 { default } else { value };
         config.workers = match self.workers {
             _ if self.caller_driven => 1,
-            WORKERS_ONE_A_CORE => std::thread::available_parallelism()
-                .map_or(1, |n| n.get() as u32)
-                .min(MAX_WORKERS),
+            WORKERS_ONE_A_CORE => std::thread::available_parallelism().map_or(1, |n| n.get() as u32).min(MAX_WORKERS),
             workers => or(workers, 1),
         };
         config.max_connections = or(self.max_connections, 1024);

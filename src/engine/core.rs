@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::task::Waker;
 use std::thread::{JoinHandle, ThreadId};
 
@@ -74,6 +74,8 @@ pub(super) struct Endpoints<P: Port> {
 #[derive(Default)]
 pub(super) struct Life {
     pub ending: bool,
+    /// When the drain of the end is over.
+    pub end_until_ns: u64,
     pub workers_left: u32,
     pub gone: bool,
     pub threads: Vec<JoinHandle<()>>,
@@ -85,6 +87,8 @@ pub struct Outside<P: Port> {
     pub(super) tasks: Tasks,
     /// Connections that it must look at.
     pub(super) attention: Mutex<Vec<u32>>,
+    /// The list is not empty; asked without the lock.
+    pub(super) is_called: AtomicBool,
     /// It waits, or is about to: whoever gives it work must wake it.
     pub(super) sleeping: AtomicBool,
     pub(super) open: AtomicU32,
@@ -94,6 +98,9 @@ pub struct Outside<P: Port> {
     pub(super) callback_max_ns: AtomicU64,
     pub(super) callback_total_ns: AtomicU64,
 }
+
+/// A connection, its handle taken apart, and its lock.
+pub(super) type Locked<'a, P> = (&'a Connection<P>, Handle, MutexGuard<'a, SendSide<P>>);
 
 /// How the port of each worker is made.
 pub(super) fn port_setup(config: &EngineConfig) -> PortSetup {
@@ -136,10 +143,7 @@ impl<P: Port> Core<P> {
 
     /// The same, locked.
     #[inline]
-    pub(super) fn locked(
-        &self,
-        bits: u64,
-    ) -> Result<(&Connection<P>, Handle, std::sync::MutexGuard<'_, SendSide<P>>), Status> {
+    pub(super) fn locked(&self, bits: u64) -> Result<Locked<'_, P>, Status> {
         let (connection, handle) = self.connection(bits)?;
         let side = lock(&connection.send);
         if connection.generation.load(Acquire) != handle.generation || side.endpoint.is_none() {
@@ -220,6 +224,7 @@ impl<P: Port> Core<P> {
         }
         let worker = &self.workers[connection.worker.load(Acquire) as usize];
         lock(&worker.attention).push(index);
+        worker.is_called.store(true, SeqCst);
         worker.rouse();
     }
 
@@ -280,6 +285,7 @@ impl<P: Port> Outside<P> {
             port,
             tasks: Tasks::new(),
             attention: Mutex::new(Vec::with_capacity(config.max_connections as usize)),
+            is_called: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             open: AtomicU32::new(0),
             now_ms: AtomicU32::new(0),

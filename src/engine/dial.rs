@@ -69,9 +69,11 @@ impl<P: Port> Core<P> {
     async fn dial_target(self: &Arc<Self>, client: &Client) -> Outcome<Route<P>> {
         let addresses = match &client.target {
             Target::Address(address) => vec![address.clone()],
-            Target::Host { name, port } => {
-                interleave(self.resolve(name, *port).await?).into_iter().take(MOST_ADDRESSES).map(Address::from).collect()
-            }
+            Target::Host { name, port } => interleave(self.resolve(name, *port).await?)
+                .into_iter()
+                .take(MOST_ADDRESSES)
+                .map(Address::from)
+                .collect(),
         };
         let mut attempts = Attempts { core: self, running: Vec::new(), latest_failure: None };
         attempts.race(addresses, client).await
@@ -136,10 +138,11 @@ impl<P: Port> Attempts<'_, P> {
         let key = handle.to_bits();
         lock(&self.core.dials).insert(key, Dial::default());
         let mut attempt = Attempt { key, address, socket: None };
-        let begun = outside.port.connect(&attempt.address, local, &client.config.connection.stream).and_then(|socket| {
-            outside.port.attach(&socket, key)?;
-            Ok(socket)
-        });
+        let begun =
+            outside.port.connect(&attempt.address, local, &client.config.connection.stream).and_then(|socket| {
+                outside.port.attach(&socket, key)?;
+                Ok(socket)
+            });
         match begun {
             Ok(socket) => {
                 attempt.socket = Some(socket);
@@ -214,9 +217,8 @@ mod tests {
     #[test]
     fn families_alternate_and_keep_their_order() {
         let parse = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let order = interleave(
-            ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"].into_iter().map(parse).collect(),
-        );
+        let order =
+            interleave(["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"].into_iter().map(parse).collect());
         let expected = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"].map(parse);
         assert_eq!(order, expected);
     }

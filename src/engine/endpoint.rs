@@ -1,11 +1,11 @@
 //! What a server and a client have in common: the handler, the connections, the counters.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::client::Client;
 use super::config::ConnectionConfig;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, OPENED, Phase};
 use super::events::{Handler, Wants};
 use super::server::Server;
 use super::stats::Stats;
@@ -51,6 +51,8 @@ pub struct Book {
     pub members: Vec<u32>,
     /// Sums of what is gone, and counts of what was refused.
     pub totals: Stats,
+    /// How many of them were told of (`on_open`).
+    pub opened: u32,
     /// No connection may join any more.
     pub shut: bool,
     /// Why the latest connection ended.
@@ -94,9 +96,17 @@ impl<P: Port> Endpoint<P> {
         Some(book.members.len())
     }
 
-    /// Strikes a connection out and keeps its sums; gives how many are left.
-    pub fn part(&self, connections: &[Connection<P>], index: u32, sums: &Stats, reason: Status) -> usize {
+    /// Counts a connection whose `on_open` is about to be called; gives how many there are of that kind.
+    pub fn count_open(&self) -> u32 {
         let mut book = lock(&self.book);
+        book.opened += 1;
+        book.opened
+    }
+
+    /// Strikes a connection out and keeps its sums; gives how many members are left, and how many of them are open.
+    pub fn part(&self, connections: &[Connection<P>], index: u32, sums: &Stats, reason: Status) -> (usize, u32) {
+        let mut book = lock(&self.book);
+        book.opened -= u32::from(connections[index as usize].has(OPENED));
         let place = connections[index as usize].endpoint_place.load(Relaxed) as usize;
         book.members.swap_remove(place);
         if let Some(moved) = book.members.get(place) {
@@ -106,7 +116,7 @@ impl<P: Port> Endpoint<P> {
         book.totals.closed += 1;
         book.totals.closed_by.count(reason);
         book.last_reason = Some(reason);
-        book.members.len()
+        (book.members.len(), book.opened)
     }
 
     /// The sums of all its connections, gone and here.

@@ -24,13 +24,12 @@ use crate::port::Port;
 use crate::port::thread::spawn_with_signals_blocked;
 use crate::status::Status;
 
+/// An engine and the rings that its workers will hold.
+type Made<P> = (Arc<Core<P>>, Vec<<P as Port>::Ring>);
+
 impl<P: Port> Core<P> {
     /// Makes an engine of a validated configuration: everything is set aside here. Threads begin with [`Core::launch`].
-    pub(super) fn create(
-        config: EngineConfig,
-        handle: Handle,
-        first_generation: u32,
-    ) -> Outcome<(Arc<Core<P>>, Vec<P::Ring>)> {
+    pub(super) fn create(config: EngineConfig, handle: Handle, first_generation: u32) -> Outcome<Made<P>> {
         let setup = port_setup(&config);
         let mut rings = Vec::new();
         let mut workers = Vec::new();
@@ -173,9 +172,12 @@ impl<P: Port> Core<P> {
         if self.config.caller_driven {
             return self.turn_to_the_end();
         }
+        if local::in_turn() {
+            // Two engines that end each other in callbacks would wait for each other.
+            return Ok(());
+        }
         let life = lock(&self.life);
-        let mut life =
-            self.life_changed.wait_while(life, |life| !life.gone).unwrap_or_else(PoisonError::into_inner);
+        let mut life = self.life_changed.wait_while(life, |life| !life.gone).unwrap_or_else(PoisonError::into_inner);
         let threads = std::mem::take(&mut life.threads);
         drop(life);
         for thread in threads {
@@ -206,14 +208,28 @@ impl<P: Port> Core<P> {
     }
 
     fn begin_end(&self, drain_ms: u32) {
+        let until = self.workers[0].port.now_ns().saturating_add(u64::from(drain_ms) * 1_000_000);
         let mut life = lock(&self.life);
         if std::mem::replace(&mut life.ending, true) {
+            // Asked again: the deadline can only come closer.
+            life.end_until_ns = life.end_until_ns.min(until);
+            drop(life);
+            self.endpoint_gone.notify();
             return;
         }
+        life.end_until_ns = until;
         drop(life);
         lock(&self.endpoints).shut = true;
         if let Some(core) = self.me.upgrade() {
             self.workers[0].tasks.spawn(async move { core.end_story(drain_ms).await });
+        }
+    }
+
+    /// Servers that drain have until then at the most.
+    fn bring_forward(&self, until_ns: u64) {
+        let left_ms = until_ns.saturating_sub(self.workers[0].port.now_ns()).div_ceil(1_000_000);
+        for endpoint in self.all_endpoints() {
+            let _ = self.stop_server(&endpoint, u32::try_from(left_ms).unwrap_or(u32::MAX), false, true);
         }
     }
 
@@ -229,24 +245,22 @@ impl<P: Port> Core<P> {
             };
         }
         let outside = &self.workers[0];
-        let deadline = outside.port.now_ns() + u64::from(drain_ms) * 1_000_000;
-        let drained = async {
-            while !self.all_endpoints().is_empty() {
-                self.endpoint_gone.notified().await;
+        let mut told_until = u64::MAX;
+        while !self.all_endpoints().is_empty() {
+            let until = lock(&self.life).end_until_ns;
+            if until < told_until {
+                told_until = until;
+                self.bring_forward(until);
             }
-            true
-        };
-        let in_time = async {
-            outside.tasks.sleep_until(deadline, || outside.port.now_ns()).await;
-            false
-        };
-        if !smol::future::or(drained, in_time).await {
+            if outside.port.now_ns() < until {
+                let now = || outside.port.now_ns();
+                smol::future::or(self.endpoint_gone.notified(), outside.tasks.sleep_until(until, now)).await;
+                continue;
+            }
             for endpoint in self.all_endpoints() {
                 let _ = self.stop_client(&endpoint, Close::Reset, true);
             }
-            while !self.all_endpoints().is_empty() {
-                self.endpoint_gone.notified().await;
-            }
+            self.endpoint_gone.notified().await;
         }
         let stats = self.sum_stats();
         self.log(

@@ -9,7 +9,7 @@ use super::api::{Broadcast, Patience};
 use super::connection::{Connection, Phase, SendSide};
 use super::core::Core;
 use super::failure::status_of;
-use super::local;
+use super::local::{self, Local};
 use super::send_queue::{Flushed, Reservation};
 use crate::pool::handle::Kind;
 use crate::pool::lock;
@@ -29,20 +29,19 @@ impl<P: Port> Core<P> {
             return Err(Status::InvalidArgument);
         }
         let (connection, handle, mut side) = self.locked(conn)?;
-        let corks = self.is_own_callback(connection);
-        self.send_locked(connection, handle.index, &mut side, slices, token, corks)
-    }
-
-    /// Whether this thread runs a callback of the worker that owns the connection.
-    #[inline]
-    fn is_own_callback(&self, connection: &Connection<P>) -> bool {
         local::with(|local| {
-            local.is_some_and(|local| {
-                local.place == self.handle.engine && local.worker == u32::from(connection.worker.load(Relaxed))
-            })
+            let own = local.filter(|local| self.is_its_worker(local, connection));
+            self.send_locked(connection, handle.index, &mut side, slices, token, own)
         })
     }
 
+    /// Whether the worker whose callback runs on this thread owns the connection.
+    #[inline]
+    fn is_its_worker(&self, local: &Local, connection: &Connection<P>) -> bool {
+        local.place == self.handle.engine && local.worker == u32::from(connection.worker.load(Relaxed))
+    }
+
+    /// Takes a send. `own` is given inside a callback of the connection's worker: there the send is corked.
     fn send_locked(
         &self,
         connection: &Connection<P>,
@@ -50,22 +49,18 @@ impl<P: Port> Core<P> {
         side: &mut SendSide<P>,
         slices: &[&[u8]],
         token: u64,
-        corks: bool,
+        own: Option<&Local>,
     ) -> Result<(), Status> {
         if side.close.is_some() || side.socket.is_none() {
             return Err(Status::Closed);
         }
-        let len = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        let len = slices.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len()));
         let held = self.room_for(connection, index, side, len, token)?;
-        if corks && len < CORK_MOST_BYTES {
+        if let Some(local) = own.filter(|_| len < CORK_MOST_BYTES) {
             side.queue.push(&self.blocks, held, slices, len, 0, token);
             if !side.corked && !side.blocked {
                 side.corked = true;
-                local::with(|local| {
-                    if let Some(local) = local {
-                        local.corked.borrow_mut().push(index);
-                    }
-                });
+                local.corked.borrow_mut().push(index);
             }
         } else {
             if side.corked && !side.queue.is_empty() {
@@ -198,6 +193,8 @@ impl<P: Port> Core<P> {
             return;
         }
         let Some(socket) = &side.socket else { return };
+        // Set before the system call only where the worker could look at it in the middle: see `send_unsettled`. Here the
+        // worker itself sends, or another thread that holds what the worker corked.
         connection.send_unsettled.store(true, SeqCst);
         let before = side.queue.sent();
         let flushed = side.queue.flush::<P>(&self.blocks, socket);
@@ -269,8 +266,12 @@ impl<P: Port> Core<P> {
             }
             let mut side = lock(&connection.send);
             // What is corked already leaves with it, in one segment; otherwise a copy into blocks would gain nothing.
-            let corks = side.corked;
-            match self.send_locked(connection, *index, &mut side, &[data], 0, corks && self.is_own_callback(connection)) {
+            let corked = side.corked;
+            let sent = local::with(|local| {
+                let own = local.filter(|local| corked && self.is_its_worker(local, connection));
+                self.send_locked(connection, *index, &mut side, &[data], 0, own)
+            });
+            match sent {
                 Ok(()) => result.taken += 1,
                 Err(_) => result.refused += 1,
             }
@@ -279,7 +280,13 @@ impl<P: Port> Core<P> {
     }
 
     /// Sends, waiting for room.
-    pub(super) fn send_wait(&self, conn: u64, data: &[u8], patience: Patience, taken: &mut usize) -> Result<(), Status> {
+    pub(super) fn send_wait(
+        &self,
+        conn: u64,
+        data: &[u8],
+        patience: Patience,
+        taken: &mut usize,
+    ) -> Result<(), Status> {
         *taken = 0;
         self.may_block()?;
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
@@ -318,11 +325,11 @@ impl<P: Port> Core<P> {
         side: &mut SendSide<P>,
         piece: &[u8],
     ) -> Result<usize, Status> {
-        let result = self.send_locked(connection, index, side, &[piece], 0, false);
+        let result = self.send_locked(connection, index, side, &[piece], 0, None);
         let block = self.config.buffer_bytes as usize;
         match result {
             Err(Status::PoolExhausted) if piece.len() > block => {
-                self.send_locked(connection, index, side, &[&piece[..block]], 0, false).map(|()| block)
+                self.send_locked(connection, index, side, &[&piece[..block]], 0, None).map(|()| block)
             }
             other => other.map(|()| piece.len()),
         }

@@ -102,9 +102,15 @@ impl SendQueue {
     /// Writes what waits to the kernel until it is gone or the kernel has no room.
     pub fn flush<P: Port>(&mut self, blocks: &Blocks, socket: &P::Socket) -> Flushed {
         while !self.bytes.is_empty() {
-            let mut slices = [IoSlice::new(&[]); PIECES];
-            let count = self.bytes.slices(blocks, &mut slices);
-            match P::send(socket, &slices[..count]) {
+            let sent = match self.bytes.only_slice(blocks) {
+                Some(slice) => P::send(socket, &[slice]),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); PIECES];
+                    let count = self.bytes.slices(blocks, &mut slices);
+                    P::send(socket, &slices[..count])
+                }
+            };
+            match sent {
                 Ok(len) => {
                     self.bytes.consume(blocks, len);
                     self.sent += len as u64;

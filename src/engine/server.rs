@@ -115,7 +115,9 @@ impl<P: Port> Core<P> {
             Endpoint::new(handle, handler, connection, members, Role::Server(server))
         });
         entered.map(|endpoint| endpoint.handle.to_bits()).map_err(|status| match status {
-            Status::Limit => Failure::new(status, "an engine has at most 64 servers: destroy one, or make another engine"),
+            Status::Limit => {
+                Failure::new(status, "an engine has at most 64 servers: destroy one, or make another engine")
+            }
             other => other.into(),
         })
     }
@@ -150,7 +152,8 @@ impl<P: Port> Core<P> {
                     .map_err(|error| Failure::from_io(&format!("bind {text}"), &error))?
             }
             (None, None) => {
-                let message = "the inherited descriptor was used up by the first start: make a new server with an address";
+                let message =
+                    "the inherited descriptor was used up by the first start: make a new server with an address";
                 return Err(Failure::new(Status::State, message));
             }
         };
@@ -290,8 +293,7 @@ impl<P: Port> Core<P> {
 
     /// Closes every connection of an endpoint; gives how many it asked.
     pub(super) fn close_members(&self, endpoint: &Endpoint<P>, how: Close) -> usize {
-        let members: Vec<Handle> =
-            lock(&endpoint.book).members.iter().map(|index| self.handle_of(*index)).collect();
+        let members: Vec<Handle> = lock(&endpoint.book).members.iter().map(|index| self.handle_of(*index)).collect();
         for handle in &members {
             self.close_member(handle.index, handle.generation, how, Status::Stopped);
         }

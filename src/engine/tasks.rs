@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -14,7 +14,11 @@ pub struct Tasks {
     executor: Mutex<Option<Arc<smol::Executor<'static>>>>,
     woken: AtomicBool,
     timers: Mutex<Timers>,
+    /// The time of the earliest timer; the largest number when there is none.
+    next_timer_ns: AtomicU64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Timers {
@@ -31,6 +35,7 @@ impl Tasks {
             executor: Mutex::new(Some(Arc::new(smol::Executor::new()))),
             woken: AtomicBool::new(true),
             timers: Mutex::new(Timers::default()),
+            next_timer_ns: AtomicU64::new(NEVER),
         }
     }
 
@@ -77,22 +82,30 @@ impl Tasks {
 
     /// The time of the earliest timer.
     pub fn next_timer_ns(&self) -> Option<u64> {
-        lock(&self.timers).waiting.iter().map(|timer| timer.0).min()
+        Some(self.next_timer_ns.load(Ordering::Acquire)).filter(|at_ns| *at_ns != NEVER)
     }
 
     /// Wakes the stories whose time has come.
+    #[inline]
     pub fn fire_timers(&self, now_ns: u64) {
-        loop {
+        while self.next_timer_ns.load(Ordering::Acquire) <= now_ns {
             let due = {
                 let mut timers = lock(&self.timers);
                 let place = timers.waiting.iter().position(|timer| timer.0 <= now_ns);
-                place.map(|place| timers.waiting.swap_remove(place))
+                let due = place.map(|place| timers.waiting.swap_remove(place));
+                self.note_next(&timers);
+                due
             };
             match due {
                 Some((_, _, waker)) => waker.wake(),
                 None => return,
             }
         }
+    }
+
+    fn note_next(&self, timers: &Timers) {
+        let next = timers.waiting.iter().map(|timer| timer.0).min().unwrap_or(NEVER);
+        self.next_timer_ns.store(next, Ordering::Release);
     }
 
     /// Waits until the clock shows `at_ns`.
@@ -123,15 +136,18 @@ impl Timer<'_> {
         }
         timers.next_id += 1;
         let id = timers.next_id;
-        timers.waiting.push((at_ns, id, waker.clone()));
+        timers.waiting.push((at_ns.min(NEVER - 1), id, waker.clone()));
         self.id = Some(id);
+        self.tasks.note_next(&timers);
     }
 }
 
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            lock(&self.tasks.timers).waiting.retain(|timer| timer.1 != id);
+            let mut timers = lock(&self.tasks.timers);
+            timers.waiting.retain(|timer| timer.1 != id);
+            self.tasks.note_next(&timers);
         }
     }
 }

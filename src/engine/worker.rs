@@ -98,8 +98,11 @@ impl<P: Port> Worker<P> {
     }
 
     fn turn_inside(&mut self, timeout_ns: Option<u64>) -> u32 {
-        self.core.workers[self.index].sleeping.store(false, SeqCst);
-        self.desk().read_clock();
+        if self.core.config.caller_driven {
+            // The host may have been away for long; a worker thread has just ended its turn before.
+            self.core.workers[self.index].sleeping.store(false, SeqCst);
+            self.desk().read_clock();
+        }
         self.run_stories();
         let mut completions = self.attend_all();
         completions += self.wait(timeout_ns);
@@ -140,7 +143,7 @@ impl<P: Port> Worker<P> {
 
     fn has_work(&self) -> bool {
         let outside = &self.core.workers[self.index];
-        outside.tasks.is_woken() || !lock(&outside.attention).is_empty() || self.core.exiting.load(SeqCst)
+        outside.tasks.is_woken() || outside.is_called.load(SeqCst) || self.core.exiting.load(SeqCst)
     }
 
     /// Between two turns the descriptor must tell of whatever makes the next one due.
@@ -185,7 +188,12 @@ impl<P: Port> Worker<P> {
     }
 
     fn attend_all(&mut self) -> u32 {
-        std::mem::swap(&mut self.attention, &mut *lock(&self.core.workers[self.index].attention));
+        let outside = &self.core.workers[self.index];
+        if !outside.is_called.load(Acquire) {
+            return 0;
+        }
+        outside.is_called.store(false, SeqCst);
+        std::mem::swap(&mut self.attention, &mut *lock(&outside.attention));
         let mut attended = 0;
         while let Some(index) = self.attention.pop() {
             attended += 1;
@@ -224,11 +232,14 @@ impl<P: Port> Sink for Desk<'_, P> {
 
     #[inline]
     fn complete(&mut self, key: u64, completion: Completion<'_>) {
+        let Some(handle) = Handle::from_bits(key) else { return };
+        if matches!(completion, Completion::Writable) && self.needs_no_room(handle) {
+            return;
+        }
         if !self.state.clock_is_fresh {
             self.state.clock_is_fresh = true;
             self.read_clock();
         }
-        let Some(handle) = Handle::from_bits(key) else { return };
         if catch_unwind(AssertUnwindSafe(|| self.dispatch(handle, completion))).is_err() {
             match handle.kind {
                 Kind::Connection => self.contain(handle.index),
@@ -239,6 +250,16 @@ impl<P: Port> Sink for Desk<'_, P> {
 }
 
 impl<P: Port> Desk<'_, P> {
+    /// Edge-triggered readiness tells of room with every message; hardly anybody waits for it.
+    #[inline]
+    fn needs_no_room(&self, handle: Handle) -> bool {
+        let connection = match self.core.connections.get(handle.index as usize) {
+            Some(connection) if handle.kind == Kind::Connection => connection,
+            _ => return false,
+        };
+        connection.phase() == Phase::Open && !connection.send_unsettled.load(SeqCst)
+    }
+
     #[inline]
     fn dispatch(&mut self, handle: Handle, completion: Completion<'_>) {
         match handle.kind {
@@ -301,8 +322,8 @@ impl<P: Port> Desk<'_, P> {
         self.state.endpoints[place] = Some(endpoint.clone());
         self.enroll(connection, handle.index);
         connection.set(OPENED);
+        let count = endpoint.count_open();
         if self.core.logs(Level::Debug) {
-            let count = lock(&endpoint.book).members.len();
             let kind = endpoint.kind_name();
             self.core.log(Level::Debug, format_args!("{kind}: {peer} connected, {count} in all"));
         }

@@ -103,21 +103,36 @@ pub unsafe extern "C" fn wharf_sendv(
         if count > WHARF_MAX_SLICES || (slices.is_null() && count > 0) || flags != 0 {
             return Err(Status::InvalidArgument);
         }
-        let mut pieces: [&[u8]; WHARF_MAX_SLICES] = [&[]; WHARF_MAX_SLICES];
-        let mut total = 0_usize;
-        for (place, piece) in pieces.iter_mut().enumerate().take(count) {
-            // SAFETY: the conventions of the header: count slices are readable, and the bytes that each of them names.
-            *piece = unsafe {
-                let slice = slices.add(place).read_unaligned();
-                bytes_in(slice.data, slice.len)?
-            };
-            total = total.checked_add(piece.len()).ok_or(Status::InvalidArgument)?;
-        }
-        if total > isize::MAX as usize {
-            return Err(Status::InvalidArgument);
-        }
-        with(conn, Kind::Connection, |engine| engine.send(conn, &pieces[..count], token))
+        // Most sends have few pieces, and setting all places aside would cost them more than the send.
+        let (mut few, mut many): ([&[u8]; 4], [&[u8]; WHARF_MAX_SLICES]);
+        let pieces: &mut [&[u8]] = if count <= 4 {
+            few = [&[]; 4];
+            &mut few[..count]
+        } else {
+            many = [&[]; WHARF_MAX_SLICES];
+            &mut many[..count]
+        };
+        // SAFETY: the conventions of the header: count slices are readable, and the bytes that each of them names.
+        unsafe { gather(slices, pieces) }?;
+        with(conn, Kind::Connection, |engine| engine.send(conn, pieces, token))
     })
+}
+
+/// Reads as many slices as there are places; together they must not be longer than memory can be.
+///
+/// # Safety
+/// That many slices are readable, and the bytes that each of them names, while the places live.
+unsafe fn gather(slices: *const wharf_slice, places: &mut [&[u8]]) -> Result<(), Status> {
+    let mut total = 0_usize;
+    for (index, place) in places.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *place = unsafe {
+            let slice = slices.add(index).read_unaligned();
+            bytes_in(slice.data, slice.len)?
+        };
+        total = total.checked_add(place.len()).ok_or(Status::InvalidArgument)?;
+    }
+    if total > isize::MAX as usize { Err(Status::InvalidArgument) } else { Ok(()) }
 }
 
 /// Sends bytes and waits until all of them were taken (handed to the system or queued). May be larger than

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::lock;
 
 const NONE: u32 = u32::MAX;
-const ALIGNMENT: usize = 64;
+/// What `calloc` gives anyway: a larger alignment would make the allocator write zeros over the whole pool at the start.
+const ALIGNMENT: usize = 16;
 
 /// The pool.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Blocks {
     /// Sets aside `count` blocks (at least 1) of `block_bytes` each, zeroed.
     pub fn new(count: u32, block_bytes: u32) -> Blocks {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
-        assert!(count >= 1 && count < NONE && block_bytes >= 1, "an empty pool");
+        assert!((1..NONE).contains(&count) && block_bytes >= 1, "an empty pool");
         let layout = Self::layout(count, block_bytes);
         // SAFETY: the layout has a size above zero, asserted above.
         let memory = unsafe { alloc_zeroed(layout) };
@@ -237,6 +238,17 @@ impl Chain {
             from = 0;
         }
         filled
+    }
+
+    /// The whole queue, when it lies in one block.
+    #[inline]
+    pub fn only_slice<'a>(&'a self, blocks: &'a Blocks) -> Option<IoSlice<'a>> {
+        if self.head == NONE || self.head != self.tail {
+            return None;
+        }
+        let mut slices = [IoSlice::new(&[])];
+        self.slices(blocks, &mut slices);
+        Some(slices[0])
     }
 
     /// Removes `len` bytes (at most [`Chain::len`]) from the front and gives their blocks back to the pool.

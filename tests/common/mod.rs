@@ -121,8 +121,7 @@ impl Recorder {
     #[track_caller]
     pub fn wait(&self, what: &str, is_enough: impl Fn(&[Event]) -> bool) -> Vec<Event> {
         let events = self.lock();
-        let (events, timeout) =
-            self.changed.wait_timeout_while(events, PATIENCE, |events| !is_enough(events)).unwrap();
+        let (events, timeout) = self.changed.wait_timeout_while(events, PATIENCE, |events| !is_enough(events)).unwrap();
         assert!(!timeout.timed_out(), "waited in vain for {what}; seen: {:?}", summary(&events));
         events.clone()
     }
@@ -207,7 +206,12 @@ pub fn closes(events: &[Event]) -> Vec<(wharf_conn, wharf_status)> {
 }
 
 pub fn received(events: &[Event]) -> Vec<u8> {
-    events.iter().filter_map(|event| if let Event::Receive(_, data) = event { Some(data) } else { None }).flatten().copied().collect()
+    events
+        .iter()
+        .filter_map(|event| if let Event::Receive(_, data) = event { Some(data) } else { None })
+        .flatten()
+        .copied()
+        .collect()
 }
 
 unsafe fn recorder<'a>(context: *mut c_void) -> &'a Recorder {
