@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::task::Waker;
-use std::thread::{JoinHandle, ThreadId};
+use std::thread::JoinHandle;
 
 use super::config::{EngineConfig, MAX_SERVERS};
 use super::connection::{Connection, Phase, SendSide};
@@ -50,7 +50,7 @@ pub struct Core<P: Port> {
     pub(super) exiting: AtomicBool,
     /// Caller-driven: the worker, when no turn runs, and who turned it last.
     pub(super) driven: Mutex<Option<Box<Worker<P>>>>,
-    pub(super) turner: Mutex<Option<ThreadId>>,
+    pub(super) turner: Mutex<Option<usize>>,
 }
 
 /// One connect under way.

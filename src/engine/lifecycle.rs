@@ -145,8 +145,9 @@ impl<P: Port> Core<P> {
             return Err(Status::WouldDeadlock);
         }
         let worker = lock(&self.driven).take();
-        *lock(&self.turner) = Some(std::thread::current().id());
-        worker.ok_or(if lock(&self.life).gone { Status::Stale } else { Status::State })
+        let worker = worker.ok_or_else(|| if lock(&self.life).gone { Status::Stale } else { Status::State })?;
+        *lock(&self.turner) = Some(local::thread_number());
+        Ok(worker)
     }
 
     fn put_back_driven(&self, worker: Box<Worker<P>>) {
@@ -198,7 +199,7 @@ impl<P: Port> Core<P> {
             match worker {
                 Some(mut worker) => {
                     drop(life);
-                    *lock(&self.turner) = Some(std::thread::current().id());
+                    *lock(&self.turner) = Some(local::thread_number());
                     worker.turn(None);
                     self.put_back_driven(worker);
                 }

@@ -47,6 +47,15 @@ pub fn with<R>(call: impl FnOnce(Option<&Local>) -> R) -> R {
     }
 }
 
+/// A number that tells this thread from every other that lives. `std::thread::current` would do, but allocates on a
+/// thread that Rust did not start.
+pub fn thread_number() -> usize {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.try_with(|place| std::ptr::from_ref(place) as usize).unwrap_or(0)
+}
+
 /// Whether a turn runs on this thread: its callbacks must not block.
 pub fn in_turn() -> bool {
     with(|local| local.is_some())

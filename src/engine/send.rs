@@ -406,7 +406,7 @@ impl<P: Port> Core<P> {
 
     /// A thread that must do the work cannot wait for it.
     pub(super) fn may_block(&self) -> Result<(), Status> {
-        let turns = *lock(&self.turner) == Some(std::thread::current().id());
+        let turns = *lock(&self.turner) == Some(local::thread_number());
         if local::in_turn() || turns { Err(Status::WouldDeadlock) } else { Ok(()) }
     }
 }

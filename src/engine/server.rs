@@ -251,6 +251,7 @@ impl<P: Port> Core<P> {
         let Ok(server) = endpoint.server() else { return };
         let abrupt = lock(&server.state).abrupt;
         let before = self.close_members(&endpoint, if abrupt { Close::Now } else { Close::Flush });
+        let timeouts_before = lock(&endpoint.book).totals.closed_by.by_timeout;
         let mut resets = 0;
         while !lock(&endpoint.book).members.is_empty() {
             let until = lock(&server.state).drain_until_ns;
@@ -265,19 +266,26 @@ impl<P: Port> Core<P> {
                 smol::future::or(endpoint.signal.notified(), tasks.sleep_until(until, || port.now_ns())).await;
             }
         }
-        if !abrupt {
+        let (drained, resets) = {
             let mut book = lock(&endpoint.book);
-            book.totals.drained += before.saturating_sub(resets) as u64;
-            book.totals.drain_resets += resets as u64;
-        }
+            // A linger deadline inside of the drain cuts a connection off, too.
+            let cut_off = resets as u64 + book.totals.closed_by.by_timeout - timeouts_before;
+            let drained = (before as u64).saturating_sub(cut_off);
+            if !abrupt {
+                book.totals.drained += drained;
+                book.totals.drain_resets += cut_off;
+            }
+            (drained, cut_off)
+        };
         let destroyed = {
             let mut state = lock(&server.state);
             if state.run == Run::Draining {
                 let address = &state.address;
-                self.log(
-                    Level::Info,
-                    format_args!("server: {address} stopped, {} drained, {resets} reset", before - resets.min(before)),
-                );
+                match abrupt {
+                    true => self.log(Level::Info, format_args!("server: {address} stopped, {before} closed")),
+                    false => self
+                        .log(Level::Info, format_args!("server: {address} stopped, {drained} drained, {resets} reset")),
+                }
             }
             state.run = Run::Stopped;
             state.story = false;

@@ -83,7 +83,7 @@ impl<P: Port> Worker<P> {
                 endpoints: Vec::new(),
                 members: Vec::with_capacity(most),
                 next_sweep_ms: None,
-                mark_ns: 0,
+                mark_ns: core.workers[index].port.now_ns(),
                 clock_is_fresh: false,
             },
         }
