@@ -254,6 +254,23 @@ on_every_port! {
         assert!(engine.stats().callback_total_us >= 60_000);
     }
 
+    fn worker_threads_are_named_and_leave_signals_to_the_host(port) {
+        let _engine = Engine::with(port, |config| config.workers = 2);
+        let blocked = || -> Vec<u64> {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let worker = |task: std::fs::DirEntry| {
+                let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+                let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+                let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+                name.starts_with("wharf-").then(|| u64::from_str_radix(mask.trim(), 16).unwrap())
+            };
+            tasks.filter_map(|task| worker(task.ok()?)).collect()
+        };
+        until("both have their names", || blocked().len() >= 2);
+        let terminate = 1 << (libc::SIGTERM - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGUSR1 - 1);
+        assert!(blocked().iter().all(|mask| mask & terminate == terminate), "{:x?}", blocked());
+    }
+
     fn an_inherited_listener_is_taken_over(port) {
         use std::os::fd::IntoRawFd;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

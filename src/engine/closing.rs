@@ -163,8 +163,9 @@ impl<P: Port> Desk<'_, P> {
         let (endpoint, permit, slot, peer) = {
             let mut side = lock(&connection.send);
             side.queue.reset(&core.blocks);
-            connection.generation.store(connection.generation.load(Relaxed).wrapping_add(1), Release);
+            // In this order: whoever sees the new generation sees a free place (see `Core::live_handle`).
             connection.set_phase(Phase::Free);
+            connection.generation.store(connection.generation.load(Relaxed).wrapping_add(1), Release);
             (side.endpoint.take(), side.permit.take(), side.slot.take(), side.peer)
         };
         if connection.has(ENROLLED) {

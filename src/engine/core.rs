@@ -159,6 +159,14 @@ impl<P: Port> Core<P> {
         Handle { kind: Kind::Connection, engine: self.handle.engine, index, generation }
     }
 
+    /// The handle of the connection in this place, if one lives there. A place that is being freed must not be named by
+    /// the generation of the connection that will have it next.
+    pub(super) fn live_handle(&self, index: u32) -> Option<Handle> {
+        let handle = self.handle_of(index);
+        let lives = self.connections[index as usize].phase() != Phase::Free;
+        (lives && self.handle_of(index) == handle).then_some(handle)
+    }
+
     /// The server or client that a handle names.
     pub(super) fn endpoint(&self, bits: u64, kind: Kind) -> Result<Arc<Endpoint<P>>, Status> {
         let handle = Handle::from_bits(bits).ok_or(Status::Stale)?;

@@ -222,4 +222,92 @@ mod tests {
         let expected = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"].map(parse);
         assert_eq!(order, expected);
     }
+
+    #[cfg(target_os = "linux")]
+    mod racing {
+        use std::net::{Ipv4Addr, TcpListener};
+        use std::os::fd::OwnedFd;
+        use std::sync::mpsc;
+        use std::time::{Duration, Instant};
+
+        use super::*;
+        use crate::engine::api::Engine;
+        use crate::engine::config::{ClientConfig, EngineConfig};
+        use crate::engine::events::{Handler, Wants};
+        use crate::port::epoll::EpollPort;
+        use crate::port::{ListenOptions, socket::Socket};
+
+        struct Nobody;
+
+        impl Handler for Nobody {
+            fn wants(&self) -> Wants {
+                Wants::default()
+            }
+        }
+
+        /// A place of the registry that no engine of the other tests gets to.
+        fn engine(place: u8) -> Arc<Core<EpollPort>> {
+            let handle = Handle { kind: Kind::Engine, engine: place, index: 0, generation: 1 };
+            let config = EngineConfig::default().validated().unwrap();
+            let (core, rings) = Core::<EpollPort>::create(config, handle, 1).unwrap();
+            core.launch(rings).unwrap();
+            core
+        }
+
+        /// Races to these addresses on an engine of its own; gives the winner and the time that it took.
+        fn race(place: u8, addresses: Vec<SocketAddr>) -> (Outcome<Option<SocketAddr>>, Duration) {
+            let core = engine(place);
+            let config = ClientConfig { address: "127.0.0.1:9".to_string(), ..ClientConfig::default() };
+            let client = core.client_create(config, Box::new(Nobody)).unwrap();
+            let endpoint = core.endpoint(client, Kind::Client).unwrap();
+            let (tell, told) = mpsc::channel();
+            let story = core.clone();
+            core.workers[0].tasks.spawn(async move {
+                let begin = Instant::now();
+                let mut attempts = Attempts { core: &story, running: Vec::new(), latest_failure: None };
+                let addresses = addresses.into_iter().map(Address::from).collect();
+                let route = attempts.race(addresses, endpoint.client().unwrap()).await;
+                tell.send((route.map(|route| route.peer), begin.elapsed())).unwrap();
+            });
+            let result = told.recv_timeout(Duration::from_secs(30)).unwrap();
+            core.destroy(0).unwrap();
+            result
+        }
+
+        /// A listener whose backlog is full, so that connects to it get no answer.
+        fn silent(core: &Core<EpollPort>) -> (Socket, Vec<OwnedFd>, SocketAddr) {
+            let any = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+            let listener =
+                core.workers[0].port.listen(&any, &ListenOptions { backlog: 1, ..Default::default() }).unwrap();
+            let address = EpollPort::local_address(&listener).unwrap().socket_address().unwrap();
+            let mut fill = Vec::new();
+            while let Ok(peer) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+                fill.push(peer.into());
+            }
+            (listener, fill, address)
+        }
+
+        #[test]
+        fn a_first_address_that_does_not_answer_is_overtaken_after_the_stagger() {
+            let helper = engine(250);
+            let (_listener, _fill, dead) = silent(&helper);
+            let live = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = live.local_addr().unwrap();
+            let (winner, took) = race(251, vec![dead, dead, address]);
+            assert_eq!(winner.unwrap(), Some(address));
+            assert!(took >= Duration::from_millis(490), "{took:?}: two staggers come before the third attempt");
+            helper.destroy(0).unwrap();
+        }
+
+        #[test]
+        fn a_first_address_that_refuses_is_followed_at_once_and_the_last_failure_is_told() {
+            let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let live = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = live.local_addr().unwrap();
+            let (winner, _) = race(252, vec![refuses, address]);
+            assert_eq!(winner.unwrap(), Some(address));
+            let (none, _) = race(253, vec![refuses, refuses]);
+            assert_eq!(none.unwrap_err().status, Status::Refused);
+        }
+    }
 }

@@ -301,7 +301,8 @@ impl<P: Port> Core<P> {
 
     /// Closes every connection of an endpoint; gives how many it asked.
     pub(super) fn close_members(&self, endpoint: &Endpoint<P>, how: Close) -> usize {
-        let members: Vec<Handle> = lock(&endpoint.book).members.iter().map(|index| self.handle_of(*index)).collect();
+        let members: Vec<Handle> =
+            lock(&endpoint.book).members.iter().filter_map(|index| self.live_handle(*index)).collect();
         for handle in &members {
             self.close_member(handle.index, handle.generation, how, Status::Stopped);
         }
@@ -343,8 +344,9 @@ impl<P: Port> Core<P> {
         let book = lock(&endpoint.book);
         let mut count = 0;
         for index in &book.members {
+            let Some(handle) = self.live_handle(*index) else { continue };
             if self.connections[*index as usize].phase() == Phase::Open {
-                out(self.handle_of(*index).to_bits());
+                out(handle.to_bits());
                 count += 1;
             }
         }
