@@ -49,6 +49,7 @@ def main():
     options = parser.parse_args()
     load = f"{options.build}/load"
     servers = {"bare epoll": [f"{options.build}/bare_epoll"], "wharf": [f"{options.build}/wharf_echo"],
+               "wharf, caller-driven": [f"{options.build}/wharf_echo", "caller"],
                "wharf, polling port": [f"{options.build}/wharf_echo", "polling"]}
     figures = {name: [] for name in servers}
     for _ in range(options.rounds):
@@ -60,7 +61,7 @@ def main():
         cpu = [cpu for cpu, _ in results]
         ratios = [one / base for one, base in zip(cpu, floor)]
         rate = statistics.median(rate for _, rate in results)
-        print(f"{name:20} {statistics.median(cpu):7.0f} ns/message ({min(cpu):.0f}..{max(cpu):.0f})"
+        print(f"{name:21} {statistics.median(cpu):7.0f} ns/message ({min(cpu):.0f}..{max(cpu):.0f})"
               f"  ratio {statistics.median(ratios):.3f} ({min(ratios):.3f}..{max(ratios):.3f})  {rate:9.0f} messages/s")
     return 0
 

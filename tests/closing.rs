@@ -157,7 +157,8 @@ on_every_port! {
     }
 
     fn a_closed_handle_is_stale_and_closing_twice_is_harmless(port) {
-        let engine = Engine::new(port);
+        // One place, so that the next connection gets the same.
+        let engine = Engine::with(port, |config| config.max_connections = 1);
         let recorder = Recorder::new();
         let server = engine.server(&recorder);
         let peer = server.connect();
@@ -172,6 +173,7 @@ on_every_port! {
         let _next = server.connect();
         let next = recorder.wait_opens(2)[1];
         assert_ne!(next, conn);
+        assert_eq!(next >> 32, conn >> 32, "the same place");
         assert_eq!(send(conn, b"x"), WHARF_E_STALE);
     }
 
