@@ -81,9 +81,7 @@ impl<P: Port> Core<P> {
             }
             let core = self.clone();
             let begun = spawn_with_signals_blocked(format!("wharf-{index}"), move || {
-                while !core.exiting.load(SeqCst) {
-                    worker.turn(None);
-                }
+                worker.run();
                 drop(worker);
                 core.worker_left(index);
             });
@@ -137,7 +135,7 @@ impl<P: Port> Core<P> {
         let timeout_ns = patience.map(|patience| u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
         let completions = worker.turn(timeout_ns);
         self.put_back_driven(worker);
-        Ok(completions)
+        completions
     }
 
     fn take_driven(&self) -> Result<Box<Worker<P>>, Status> {
@@ -200,7 +198,8 @@ impl<P: Port> Core<P> {
                 Some(mut worker) => {
                     drop(life);
                     *lock(&self.turner) = Some(local::thread_number());
-                    worker.turn(None);
+                    // A contained fault was logged; the next turn goes on.
+                    let _ = worker.turn(None);
                     self.put_back_driven(worker);
                 }
                 None => drop(self.life_changed.wait_timeout(life, std::time::Duration::from_millis(50))),

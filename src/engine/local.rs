@@ -1,5 +1,5 @@
 //! What belongs to the worker that runs on this thread: which engine, and which connections hold corked bytes. It is
-//! set for the time of a turn, so a callback is told from any other caller by asking here.
+//! set while turns run, so a callback is told from any other caller by asking here.
 
 use std::cell::RefCell;
 use std::sync::Arc;

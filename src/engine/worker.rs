@@ -89,12 +89,30 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// One turn; waits at most `timeout_ns` (None: for ever). Gives the number of completions.
-    pub(super) fn turn(&mut self, timeout_ns: Option<u64>) -> u32 {
+    /// Turns on this thread until the engine ends.
+    pub(super) fn run(&mut self) {
         let before = self.local.take().and_then(local::enter);
-        let completions = self.turn_inside(timeout_ns);
+        while !self.core.exiting.load(SeqCst) {
+            // A contained fault was logged; the next turn goes on.
+            let _ = self.turn_contained(None);
+        }
+        self.local = local::leave(before);
+    }
+
+    /// One turn; waits at most `timeout_ns` (None: for ever). Gives the number of completions.
+    pub(super) fn turn(&mut self, timeout_ns: Option<u64>) -> Result<u32, Status> {
+        let before = self.local.take().and_then(local::enter);
+        let completions = self.turn_contained(timeout_ns);
         self.local = local::leave(before);
         completions
+    }
+
+    /// Faults while a connection is served are contained where they happen; this is for all that is left.
+    fn turn_contained(&mut self, timeout_ns: Option<u64>) -> Result<u32, Status> {
+        catch_unwind(AssertUnwindSafe(|| self.turn_inside(timeout_ns))).map_err(|_| {
+            self.desk().report_fault("a turn");
+            Status::Panic
+        })
     }
 
     fn turn_inside(&mut self, timeout_ns: Option<u64>) -> u32 {
