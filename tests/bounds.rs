@@ -39,7 +39,11 @@ on_every_port! {
             }
             _ => {}
         });
-        let server = engine.server_with(recorder.handler(), "127.0.0.1:0", |config| config.max_connections = LIMIT);
+        let server = engine.server_with(recorder.handler(), "127.0.0.1:0", |config| {
+            config.max_connections = LIMIT;
+            // A full backlog would drop connects, to be tried again by the kernel a second later.
+            config.backlog = 4096;
+        });
         let address = server.address();
         let threads: Vec<_> = (0..8u64)
             .map(|thread| {

@@ -108,7 +108,7 @@ fn child_runs_out_of_descriptors() {
         // With descriptors back, those that waited in the backlog are served.
         let waiting = peers.split_off(peers.len() - 1);
         drop(peers);
-        for conn in recorder.wait_opens(open) {
+        for conn in recorder.wait_opens(open).into_iter().take(open) {
             close(conn, WHARF_CLOSE_NOW);
         }
         let mut last = waiting.into_iter().next().unwrap();
