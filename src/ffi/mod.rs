@@ -17,6 +17,8 @@ mod handler;
 mod server;
 mod stats;
 mod status;
+#[cfg(feature = "testing")]
+mod testing;
 mod traffic;
 mod types;
 mod version;
@@ -28,6 +30,8 @@ pub use handler::*;
 pub use server::*;
 pub use stats::*;
 pub use status::*;
+#[cfg(feature = "testing")]
+pub use testing::*;
 pub use traffic::*;
 pub use types::*;
 pub use version::*;
