@@ -47,7 +47,7 @@ demo: $(RELEASE)/$(SHARED)
 	sh tools/demo.sh $(RELEASE)
 
 # The scenarios run on both ports, each as a test of its own; C sources and examples are compiled and run by tests, too.
-test:
+test: all
 	$(CARGO) test --features testing
 
 # The system libraries that a program needs beside libwharf.a, as the compiler names them.
