@@ -198,3 +198,38 @@ impl<F: Fn() + Send + Sync + 'static> Wake for WakeWith<F> {
         (self.0)();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stories_that_still_wait_in_the_end_are_dropped_with_what_they_hold() {
+        let tasks = Tasks::new();
+        let held = Arc::new(());
+        let kept = held.clone();
+        tasks.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(kept);
+        });
+        let mut driver = tasks.driver();
+        let _ = driver.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(driver);
+        tasks.end();
+        assert_eq!(Arc::strong_count(&held), 1);
+        tasks.spawn(async {});
+    }
+
+    #[test]
+    fn a_timer_that_is_given_up_is_forgotten() {
+        let tasks = Tasks::new();
+        {
+            let mut sleep = Box::pin(tasks.sleep_until(500, || 100));
+            let _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(tasks.next_timer_ns(), Some(500));
+        }
+        assert_eq!(tasks.next_timer_ns(), None);
+        tasks.fire_timers(1000);
+    }
+}

@@ -78,10 +78,10 @@ conversations! {
         let mut first = connect(&address);
         let mut second = connect(&address);
         let name = |stream: &TcpStream| stream.local_addr().unwrap().to_string();
-        expect(&mut first, format!("{} came\n", name(&second)).as_bytes());
+        expect(&mut first, format!("* {} came\n", name(&second)).as_bytes());
         let mut third = connect(&address);
-        expect(&mut first, format!("{} came\n", name(&third)).as_bytes());
-        expect(&mut second, format!("{} came\n", name(&third)).as_bytes());
+        expect(&mut first, format!("* {} came\n", name(&third)).as_bytes());
+        expect(&mut second, format!("* {} came\n", name(&third)).as_bytes());
         first.write_all(b"one\ntwo\nhal").unwrap();
         for other in [&mut second, &mut third] {
             expect(other, format!("{0}: one\n{0}: two\n", name(&first)).as_bytes());
