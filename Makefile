@@ -63,6 +63,7 @@ $(RELEASE)/wharf.pc: wharf.pc.in $(RELEASE)/static-libs Cargo.toml FORCE
 	  -e "s|@STATIC_LIBS@|$$(cat $(RELEASE)/static-libs)|" wharf.pc.in > $@
 
 install: all $(RELEASE)/wharf.pc
+	@! grep -q wharf_test_ $(RELEASE)/$(SHARED) || { echo "$(RELEASE) was built for tests: cargo build --release" >&2; exit 1; }
 	mkdir -p $(LIBDIR) $(INCDIR) $(PCDIR)
 	install -m 755 $(RELEASE)/$(SHARED) $(LIBDIR)/$(SHARED_FULL)
 	ln -sf $(SHARED_FULL) $(LIBDIR)/$(SHARED_MAJOR)

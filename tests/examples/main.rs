@@ -52,6 +52,8 @@ macro_rules! conversations {
     )*};
 }
 
+mod corners;
+
 conversations! {
     echo_server_and_console_client_talk(examples, under) {
         let server = Program::start(&examples.join("echo_server"), &["127.0.0.1:0"], under);
@@ -118,10 +120,10 @@ conversations! {
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
         if has("curl") {
             let url = format!("http://{address}/");
-            let text = run(Command::new("curl").args(["-sS", "-v", &url, &url]));
-            assert_eq!(text.matches("hello").count(), 2, "{text}");
-            assert!(text.contains("Re-using"), "the connection was kept alive: {text}");
-            assert!(run(Command::new("curl").args(["-sS", "-0", "-v", &url])).contains("Connection: close"));
+            let curl = |arguments: &[&str]| run(Command::new("curl").args(["-sS", "--noproxy", "*"]).args(arguments));
+            let text = curl(&["-w", "%{num_connects} new connection(s)\\n", &url, &url]);
+            assert_eq!(text, "hello\n1 new connection(s)\nhello\n0 new connection(s)\n", "it was kept alive");
+            assert!(curl(&["-0", "-v", &url]).contains("Connection: close"));
         }
         server.terminate();
     }

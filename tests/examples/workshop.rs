@@ -180,12 +180,12 @@ impl Program {
         drop(self.child.stdin.take());
     }
 
-    /// Asks it to end by SIGTERM, and sees that it does, with success.
+    /// Asks it to end by SIGTERM, and sees that it does, with success; gives all that it printed.
     #[track_caller]
-    pub fn terminate(mut self) {
+    pub fn terminate(mut self) -> Vec<String> {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
-        self.must_end();
+        self.must_end()
     }
 
     /// Sees that it ends by itself, with success.
@@ -195,11 +195,13 @@ impl Program {
     }
 
     #[track_caller]
-    fn must_end(&mut self) {
+    fn must_end(&mut self) -> Vec<String> {
         self.end_input();
         let status = self.wait();
-        let rest: Vec<String> = self.lines.iter().collect();
-        assert!(status.success(), "{status}: {:#?}\n{rest:#?}", self.seen.lock().unwrap());
+        let mut lines = std::mem::take(&mut *self.seen.lock().unwrap());
+        lines.extend(self.lines.iter());
+        assert!(status.success(), "{status}: {lines:#?}");
+        lines
     }
 
     fn wait(&mut self) -> ExitStatus {
