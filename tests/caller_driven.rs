@@ -167,6 +167,19 @@ on_every_port! {
         assert_eq!(unsafe { wharf_engine_fd(threaded.0, &mut fd) }, WHARF_E_STATE);
     }
 
+    fn a_send_on_an_idle_connection_goes_to_the_kernel_without_a_turn(port) {
+        let engine = driven(port);
+        let recorder = Recorder::new();
+        let server = engine.server(&recorder);
+        let mut peer = server.connect();
+        turn_until(&engine, || !opens(&recorder.events()).is_empty());
+        let conn = recorder.wait_open();
+        // Nobody turns the engine from here on: the sending threads themselves hand the bytes over.
+        ok(send(conn, b"straight "));
+        std::thread::spawn(move || ok(send(conn, b"there"))).join().unwrap();
+        assert_eq!(read_exact(&mut peer, 14), b"straight there");
+    }
+
     fn a_client_works_without_threads(port) {
         let engine = driven(port);
         let recorder = Recorder::with_hook(|event| {
