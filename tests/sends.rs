@@ -107,6 +107,55 @@ on_every_port! {
         }
     }
 
+    fn a_large_send_behind_corked_bytes_is_taken_whole_and_gives_its_blocks_back(port) {
+        // The kernel has little room, so the large send goes to the queue; what was corked before it must not count.
+        let engine = Engine::new(port);
+        let recorder = Recorder::with_hook(|event| {
+            if let Event::Receive(conn, _) = event {
+                for _ in 0..20 {
+                    ok(send(*conn, &[1; 1096]));
+                    ok(send(*conn, &[2; 17_384]));
+                }
+            }
+        });
+        let server = engine.server_with(recorder.handler(), "127.0.0.1:0", |config| {
+            config.socket_send_buffer_bytes = 4096;
+            config.send_queue_limit_bytes = 1 << 20;
+        });
+        let mut peer = server.connect();
+        for _ in 0..10 {
+            write_all(&mut peer, b"?");
+            for _ in 0..20 {
+                assert_eq!(read_exact(&mut peer, 1096), [1; 1096]);
+                assert_eq!(read_exact(&mut peer, 17_384), [2; 17_384]);
+            }
+        }
+        until("the pool is whole", || engine.stats().pool_blocks_in_use == 0);
+        assert!(engine.stats().pool_blocks_peak <= engine.stats().pool_blocks);
+    }
+
+    fn a_send_with_a_token_on_a_broken_socket_costs_no_block(port) {
+        let engine = Engine::with(port, |config| config.flags = WHARF_ENGINE_CALLER_DRIVEN);
+        let recorder = Recorder::new();
+        let server = engine.server(&recorder);
+        let peer = server.connect();
+        let mut completions = 0;
+        until("the connection is open", || {
+            ok(unsafe { wharf_engine_turn(engine.0, 10, &mut completions) });
+            !opens(&recorder.events()).is_empty()
+        });
+        let conn = recorder.wait_open();
+        // Unread bytes make the peer's close a reset; no turn is taken, so the sending thread itself meets it.
+        ok(send(conn, b"unread"));
+        drop(peer);
+        until("the reset has arrived", || send_token(conn, b"x", 1) != WHARF_OK);
+        until("it is closed", || {
+            ok(unsafe { wharf_engine_turn(engine.0, 10, &mut completions) });
+            server.stats().open == 0
+        });
+        assert_eq!(engine.stats().pool_blocks_in_use, 0);
+    }
+
     fn slices_leave_as_one_message(port) {
         let engine = Engine::new(port);
         let recorder = Recorder::new();

@@ -55,17 +55,24 @@ impl<P: Port> Core<P> {
             return Err(Status::Closed);
         }
         let len = slices.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len()));
+        let own = own.filter(|_| len < CORK_MOST_BYTES);
+        if own.is_none() && side.corked {
+            // What is corked leaves first; before the reservation, which counts on the queue as it is.
+            self.flush_locked(connection, index, side);
+        }
         let held = self.room_for(connection, index, side, len, token)?;
-        if let Some(local) = own.filter(|_| len < CORK_MOST_BYTES) {
+        if side.close.is_some() {
+            // The flush found the socket broken.
+            held.release(&self.blocks);
+            return Err(Status::Closed);
+        }
+        if let Some(local) = own {
             side.queue.push(&self.blocks, held, slices, len, 0, token);
             if !side.corked && !side.blocked {
                 side.corked = true;
                 local.corked.borrow_mut().push(index);
             }
         } else {
-            if side.corked && !side.queue.is_empty() {
-                self.flush_locked(connection, index, side);
-            }
             self.send_direct(connection, index, side, held, slices, len, token)?;
         }
         side.messages_out += 1;
@@ -141,11 +148,11 @@ impl<P: Port> Core<P> {
         let mut sent = 0;
         if side.queue.is_empty() && !side.blocked && len > 0 {
             connection.send_unsettled.store(true, SeqCst);
-            match self.write_slices(side, slices, len) {
+            match self.write_slices(side, slices) {
                 Ok(taken) => sent = taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    side.queue.push(&self.blocks, held, &[], 0, 0, 0);
+                    held.release(&self.blocks);
                     let status = status_of(&error);
                     self.fail_locked(connection, index, side, status);
                     return Err(status);
@@ -162,9 +169,8 @@ impl<P: Port> Core<P> {
         Ok(())
     }
 
-    /// One write of all slices, and more as long as the kernel takes a part: it may have taken a part only because the
-    /// write was large.
-    fn write_slices(&self, side: &SendSide<P>, slices: &[&[u8]], len: usize) -> io::Result<usize> {
+    /// One write of all slices; a part is taken only when the kernel has no more room.
+    fn write_slices(&self, side: &SendSide<P>, slices: &[&[u8]]) -> io::Result<usize> {
         let Some(socket) = &side.socket else { return Ok(0) };
         if let [one] = slices {
             return P::send(socket, &[IoSlice::new(one)]);
@@ -173,7 +179,6 @@ impl<P: Port> Core<P> {
         for (piece, slice) in pieces.iter_mut().zip(slices) {
             *piece = IoSlice::new(slice);
         }
-        debug_assert!(len > 0);
         P::send(socket, &pieces[..slices.len()])
     }
 
@@ -193,8 +198,6 @@ impl<P: Port> Core<P> {
             return;
         }
         let Some(socket) = &side.socket else { return };
-        // Set before the system call only where the worker could look at it in the middle: see `send_unsettled`. Here the
-        // worker itself sends, or another thread that holds what the worker corked.
         connection.send_unsettled.store(true, SeqCst);
         let before = side.queue.sent();
         let flushed = side.queue.flush::<P>(&self.blocks, socket);

@@ -28,6 +28,13 @@ pub struct Reservation {
     mark: u32,
 }
 
+impl Reservation {
+    /// Gives it back unused: the send was not taken after all.
+    pub fn release(self, blocks: &Blocks) {
+        blocks.unreserve(self.bytes + self.mark);
+    }
+}
+
 /// How a write to the kernel ended.
 #[derive(Debug)]
 pub enum Flushed {

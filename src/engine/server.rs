@@ -250,8 +250,8 @@ impl<P: Port> Core<P> {
     async fn end_server(self: Arc<Self>, endpoint: Arc<Endpoint<P>>) {
         let Ok(server) = endpoint.server() else { return };
         let abrupt = lock(&server.state).abrupt;
-        let before = self.close_members(&endpoint, if abrupt { Close::Now } else { Close::Flush });
         let timeouts_before = lock(&endpoint.book).totals.closed_by.by_timeout;
+        let before = self.close_members(&endpoint, if abrupt { Close::Now } else { Close::Flush });
         let mut resets = 0;
         while !lock(&endpoint.book).members.is_empty() {
             let until = lock(&server.state).drain_until_ns;
