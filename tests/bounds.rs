@@ -80,6 +80,22 @@ on_every_port! {
         assert_eq!(engine.stats().pool_blocks_in_use, 0);
     }
 
+    fn the_last_places_are_filled_although_workers_race_for_them(port) {
+        // Both workers wake for each connection. One takes a permit and finds that the other was faster; meanwhile that
+        // one finds no permit and stops accepting. It must go on when the permit is back.
+        let engine = Engine::with(port, |config| config.workers = 2);
+        for most in [1, 2, 3].repeat(100) {
+            let recorder = Recorder::new();
+            let server =
+                engine.server_with(recorder.handler(), "127.0.0.1:0", |config| config.max_connections = most);
+            let peers: Vec<_> = (0..most).map(|_| server.connect()).collect();
+            recorder.wait_opens(most as usize);
+            drop(peers);
+            server.destroy();
+            recorder.wait_drop();
+        }
+    }
+
     fn at_the_limit_wait_leaves_connections_in_the_backlog(port) {
         let engine = Engine::new(port);
         let recorder = Recorder::new();

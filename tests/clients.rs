@@ -236,7 +236,7 @@ on_every_port! {
                 ok(send(*conn, data));
             }
         });
-        let path = std::env::temp_dir().join(format!("wharf-{}-{port}.sock", std::process::id()));
+        let path = unix_path(port);
         let address = format!("unix:{}", path.display());
         let server = engine.server_with(recorder.handler(), &address, |_| {});
         assert_eq!(server.address(), address);

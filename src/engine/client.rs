@@ -170,7 +170,7 @@ impl<P: Port> Core<P> {
 
     /// One attempt, and the life of the connection that came of it. An error tells that there was no `on_open`.
     async fn attempt(self: &Arc<Self>, endpoint: &Arc<Endpoint<P>>, client: &Client) -> Outcome<()> {
-        let slot = self.slots.take().ok_or_else(|| {
+        let place = self.take_place(None).ok_or_else(|| {
             Failure::new(Status::Limit, "the engine has max_connections connections already: close one or raise it")
         })?;
         let dialled = smol::future::or(async { Some(self.dial(client).await) }, async {
@@ -180,19 +180,10 @@ impl<P: Port> Core<P> {
             None
         });
         let Some(dialled) = dialled.await else {
-            drop(slot);
-            self.place_is_free();
             return Err(Status::Stopped.into());
         };
-        let Route { socket, peer } = match dialled {
-            Ok(route) => route,
-            Err(failure) => {
-                drop(slot);
-                self.place_is_free();
-                return Err(failure);
-            }
-        };
-        if self.adopt(endpoint, socket, Peer::new(peer), slot, None).is_none() {
+        let Route { socket, peer } = dialled?;
+        if self.adopt(endpoint, socket, Peer::new(peer), place).is_none() {
             return Err(Status::Stopped.into());
         }
         self.see_out(endpoint, client).await

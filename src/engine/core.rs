@@ -32,6 +32,8 @@ pub struct Core<P: Port> {
     pub(super) workers: Box<[Outside<P>]>,
     pub(super) connections: Box<[Connection<P>]>,
     pub(super) slots: Arc<Slots>,
+    /// How many servers do not accept until a place is free.
+    pub(super) servers_without_place: AtomicU32,
     pub(super) blocks: Blocks,
     pub(super) endpoints: Mutex<Endpoints<P>>,
     /// Told when an endpoint has gone.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::client::Client;
 use super::config::ConnectionConfig;
-use super::connection::{Connection, OPENED, Phase};
+use super::connection::{Connection, OPENED, Peer, Phase};
 use super::events::{Handler, Wants};
 use super::server::Server;
 use super::stats::Stats;
@@ -60,6 +60,34 @@ pub struct Book {
 }
 
 impl<P: Port> Endpoint<P> {
+    /// A new endpoint; it takes no connection until it is started.
+    pub(super) fn new(
+        handle: Handle,
+        handler: Box<dyn Handler>,
+        connection: ConnectionConfig,
+        members: usize,
+        role: Role<P>,
+    ) -> Endpoint<P> {
+        Endpoint {
+            handle,
+            wants: handler.wants(),
+            handler,
+            connection,
+            book: Mutex::new(Book { members: Vec::with_capacity(members), shut: true, ..Book::default() }),
+            signal: Signal::default(),
+            accept_pauses: 0.into(),
+            descriptor_exhaustions: 0.into(),
+            role,
+        }
+    }
+
+    /// Counts a peer out of a server's share for each address.
+    pub(super) fn forget_peer(&self, peer: Peer) {
+        if let Role::Server(server) = &self.role {
+            server.forget_peer(peer);
+        }
+    }
+
     /// The server part.
     pub fn server(&self) -> Result<&Server<P>, Status> {
         match &self.role {

@@ -47,6 +47,7 @@ impl<P: Port> Core<P> {
             log_level: config.log.as_ref().map_or(0, |log| log.level() as i32),
             connections: (0..most).map(|_| Connection::new(&blocks, first_generation)).collect(),
             slots: Slots::new(most),
+            servers_without_place: AtomicU32::new(0),
             blocks,
             endpoints: Mutex::new(Endpoints {
                 places: Vec::new(),

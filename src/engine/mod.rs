@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod accept;
+mod adopt;
 pub mod api;
 mod client;
 mod closing;
@@ -10,6 +12,7 @@ mod connection;
 mod core;
 mod deadlines;
 mod dial;
+mod dispatch;
 mod endpoint;
 pub mod events;
 mod facade;

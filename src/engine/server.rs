@@ -3,45 +3,35 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::accept::Pause;
 use super::api::{Close, Patience};
-use super::config::{AtLimit, ConnectionConfig, ServerConfig};
-use super::connection::{Connection, PULL, Peer, Phase};
+use super::config::ServerConfig;
+use super::connection::Phase;
 use super::core::Core;
-use super::endpoint::{Book, Endpoint, Role};
+use super::endpoint::{Endpoint, Role};
 use super::events::{Handler, Level};
-use super::failure::{Failure, Outcome, status_of};
-use super::tasks::Signal;
-use super::worker::Desk;
+use super::failure::{Failure, Outcome};
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
-use crate::pool::permits::{Permit, Permits};
-use crate::pool::slots::Slot;
+use crate::pool::permits::Permits;
 use crate::port::{Address, Port};
 use crate::status::Status;
 
-/// Connections accepted for one event before others get their turn.
-const ACCEPTS_PER_EVENT: u32 = 64;
-/// How long accepting rests when descriptors or memory ran out.
-const EXHAUSTION_PAUSE_NS: u64 = 100_000_000;
-
 /// What only a server has.
 pub struct Server<P: Port> {
-    config: ServerConfig,
-    permits: Arc<Permits>,
-    state: Mutex<State<P>>,
+    pub(super) config: ServerConfig,
+    pub(super) permits: Arc<Permits>,
+    pub(super) state: Mutex<State<P>>,
     changed: Condvar,
-    /// Accepting waits for a free place.
-    paused: AtomicBool,
     /// Connections by peer, when they are bounded.
-    per_ip: Mutex<HashMap<IpAddr, u32>>,
+    pub(super) per_ip: Mutex<HashMap<IpAddr, u32>>,
 }
 
-struct State<P: Port> {
+pub(super) struct State<P: Port> {
     run: Run,
-    listener: Option<Arc<P::Socket>>,
+    pub(super) listener: Option<Arc<P::Socket>>,
     /// Where it listens or last listened.
     address: String,
     /// The inherited descriptor, until it is taken over.
@@ -53,6 +43,8 @@ struct State<P: Port> {
     destroyed: bool,
     /// A story drains or retires it.
     story: bool,
+    /// Why it does not accept for now.
+    pub(super) pause: Option<Pause>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,14 +52,6 @@ enum Run {
     Stopped,
     Running,
     Draining,
-}
-
-/// IPv6 peers are counted by their /64.
-fn ip_key(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-    }
 }
 
 impl<P: Port> Core<P> {
@@ -104,9 +88,9 @@ impl<P: Port> Core<P> {
                 abrupt: false,
                 destroyed: false,
                 story: false,
+                pause: None,
             }),
             changed: Condvar::new(),
-            paused: AtomicBool::new(false),
             per_ip: Mutex::new(HashMap::with_capacity(per_ip)),
             config,
         };
@@ -163,7 +147,6 @@ impl<P: Port> Core<P> {
         let listener = Arc::new(listener);
         // Open before the first event can come.
         lock(&endpoint.book).shut = false;
-        server.paused.store(false, SeqCst);
         state.run = Run::Running;
         state.listener = Some(listener.clone());
         if let Err(error) = self.watch(&endpoint, &listener) {
@@ -182,12 +165,12 @@ impl<P: Port> Core<P> {
         Ok(())
     }
 
-    fn watch(&self, endpoint: &Endpoint<P>, listener: &P::Socket) -> io::Result<()> {
+    pub(super) fn watch(&self, endpoint: &Endpoint<P>, listener: &P::Socket) -> io::Result<()> {
         let key = endpoint.handle.to_bits();
         self.workers.iter().try_for_each(|worker| worker.port.attach_listener(listener, key))
     }
 
-    fn unwatch(&self, listener: &P::Socket) {
+    pub(super) fn unwatch(&self, listener: &P::Socket) {
         for worker in &self.workers {
             worker.port.detach(listener);
         }
@@ -222,6 +205,7 @@ impl<P: Port> Core<P> {
                 state.drain_until_ns = until;
                 state.abrupt = abrupt;
                 lock(&endpoint.book).shut = true;
+                self.note_pause(&mut state, None);
                 if let Some(listener) = state.listener.take() {
                     self.unwatch(&listener);
                     // Another worker may be in an accept; the last of us closes it.
@@ -351,274 +335,5 @@ impl<P: Port> Core<P> {
             }
         }
         Ok(count)
-    }
-
-    /// A place became free: servers that wait for one accept again.
-    pub(super) fn place_is_free(&self) {
-        let endpoints = lock(&self.endpoints);
-        for endpoint in endpoints.places.iter().take(super::config::MAX_SERVERS as usize).flatten() {
-            if let Ok(server) = endpoint.server() {
-                if server.paused.load(SeqCst) {
-                    self.resume_accepting(endpoint, server);
-                }
-            }
-        }
-    }
-
-    fn resume_accepting(&self, endpoint: &Endpoint<P>, server: &Server<P>) {
-        let state = lock(&server.state);
-        if !server.paused.swap(false, SeqCst) {
-            return;
-        }
-        if let Some(listener) = &state.listener {
-            if self.watch(endpoint, listener).is_err() {
-                // It could not be watched by all; try when the next place is free.
-                self.unwatch(listener);
-                server.paused.store(true, SeqCst);
-            }
-        }
-    }
-
-    /// Takes the listener out of all ports until a place is free or the pause is over.
-    fn pause_accepting(&self, endpoint: &Endpoint<P>, server: &Server<P>) {
-        let state = lock(&server.state);
-        if server.paused.swap(true, SeqCst) {
-            return;
-        }
-        if let Some(listener) = &state.listener {
-            self.unwatch(listener);
-        }
-        endpoint.accept_pauses.fetch_add(1, Relaxed);
-        drop(state);
-        // A place may have become free between the refusal and the flag.
-        if server.permits.taken() < server.config.max_connections && self.slots.free() > 0 {
-            self.resume_accepting(endpoint, server);
-        }
-    }
-
-    /// Fills a place and registers it with the worker that has the fewest connections.
-    pub(super) fn adopt(
-        &self,
-        endpoint: &Arc<Endpoint<P>>,
-        socket: P::Socket,
-        peer: Peer,
-        slot: Slot,
-        permit: Option<Permit>,
-    ) -> Option<u64> {
-        let index = slot.index();
-        let connection = &self.connections[index as usize];
-        let worker = self.worker_with_fewest();
-        // Options that fail leave a connection that works all the same.
-        let _ = P::set_options(&socket, &endpoint.connection.stream);
-        let handle = self.fill(connection, endpoint, socket, peer, slot, permit, worker);
-        self.workers[worker].open.fetch_add(1, AcqRel);
-        if endpoint.join(connection, index).is_none() {
-            self.empty(connection);
-            self.workers[worker].open.fetch_sub(1, AcqRel);
-            endpoint.forget_peer(peer);
-            self.place_is_free();
-            return None;
-        }
-        let side = lock(&connection.send);
-        if connection.generation.load(Acquire) != handle.generation {
-            return Some(handle.to_bits()); // Closed already.
-        }
-        let attached = side.socket.as_ref().map(|socket| self.workers[worker].port.attach(socket, handle.to_bits()));
-        drop(side);
-        if let Some(Err(error)) = attached {
-            self.close_member(index, handle.generation, Close::Now, status_of(&error));
-        }
-        Some(handle.to_bits())
-    }
-
-    fn worker_with_fewest(&self) -> usize {
-        let counts = self.workers.iter().map(|worker| worker.open.load(Relaxed));
-        counts.enumerate().min_by_key(|(_, open)| *open).map_or(0, |(worker, _)| worker)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn fill(
-        &self,
-        connection: &Connection<P>,
-        endpoint: &Arc<Endpoint<P>>,
-        socket: P::Socket,
-        peer: Peer,
-        slot: Slot,
-        permit: Option<Permit>,
-        worker: usize,
-    ) -> Handle {
-        let now = self.clock_ms();
-        let ConnectionConfig { timeouts, send_queue_limit_bytes, .. } = endpoint.connection;
-        let mut side = lock(&connection.send);
-        let handle = self.handle_of(slot.index());
-        connection.flags.store(if endpoint.wants.receive { 0 } else { PULL }, Release);
-        connection.worker.store(worker as u16, Release);
-        connection.endpoint.store(endpoint.handle.index, Relaxed);
-        connection.raw.store(P::raw(&socket), Relaxed);
-        for stamp in [&connection.last_receive_ms, &connection.last_send_ms, &connection.opened_ms] {
-            stamp.store(now, Relaxed);
-        }
-        connection.bytes_in.store(0, Relaxed);
-        connection.messages_in.store(0, Relaxed);
-        connection.user_data.store(0, Relaxed);
-        connection.send_unsettled.store(false, Relaxed);
-        connection.set_timeouts(timeouts);
-        side.socket = Some(socket);
-        side.close = None;
-        side.reason = Status::Ok;
-        side.blocked = false;
-        side.corked = false;
-        side.owes_writable = false;
-        side.fin_sent = false;
-        side.waiters = 0;
-        side.limit = send_queue_limit_bytes;
-        side.messages_out = 0;
-        side.refused = 0;
-        side.peer = peer;
-        side.endpoint = Some(endpoint.clone());
-        side.permit = permit;
-        side.slot = Some(slot);
-        connection.set_phase(Phase::Opening);
-        handle
-    }
-
-    /// Undoes [`Core::fill`] before anybody else knew of it.
-    fn empty(&self, connection: &Connection<P>) {
-        let mut side = lock(&connection.send);
-        connection.set_phase(Phase::Free);
-        connection.generation.store(connection.generation.load(Relaxed).wrapping_add(1), Release);
-        let given_back = (side.socket.take(), side.endpoint.take(), side.permit.take(), side.slot.take());
-        drop(side);
-        drop(given_back);
-    }
-}
-
-impl<P: Port> Desk<'_, P> {
-    /// A listener has connections to accept.
-    pub(super) fn accept_ready(&mut self, handle: Handle) {
-        let core = self.core;
-        let Ok(endpoint) = core.endpoint(handle.to_bits(), Kind::Server) else { return };
-        let Ok(server) = endpoint.server() else { return };
-        let Some(listener) = lock(&server.state).listener.clone() else { return };
-        for _ in 0..ACCEPTS_PER_EVENT {
-            let place = server.permits.try_take().and_then(|permit| Some((permit, core.slots.take()?)));
-            if place.is_none() && server.config.at_limit == AtLimit::Wait {
-                return core.pause_accepting(&endpoint, server);
-            }
-            match (core.workers[self.index].port.accept(&listener), place) {
-                (Ok((socket, address)), Some((permit, slot))) => {
-                    self.admit(&endpoint, server, socket, Peer::new(address), permit, slot);
-                }
-                (Ok((socket, address)), None) => {
-                    lock(&endpoint.book).totals.refused_at_limit += 1;
-                    P::reset_on_close(&socket);
-                    drop(socket);
-                    let peer = Peer::new(address);
-                    core.log(Level::Warning, format_args!("server: {peer} refused, at the limit of connections"));
-                }
-                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => return,
-                (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                (Err(error), _) => return self.back_off(&endpoint, server, &error),
-            }
-        }
-    }
-
-    fn admit(
-        &mut self,
-        endpoint: &Arc<Endpoint<P>>,
-        server: &Server<P>,
-        socket: P::Socket,
-        peer: Peer,
-        permit: Permit,
-        slot: Slot,
-    ) {
-        if server.admits(peer) {
-            self.core.adopt(endpoint, socket, peer, slot, Some(permit));
-            return;
-        }
-        lock(&endpoint.book).totals.refused_per_ip += 1;
-        P::reset_on_close(&socket);
-        drop(socket);
-        let most = server.config.max_connections_per_ip;
-        self.core.log(Level::Warning, format_args!("server: {peer} refused, it has {most} connections already"));
-    }
-
-    /// Descriptors or memory ran out: rest, then go on.
-    fn back_off(&mut self, endpoint: &Arc<Endpoint<P>>, server: &Server<P>, error: &io::Error) {
-        endpoint.descriptor_exhaustions.fetch_add(1, Relaxed);
-        self.core.log(Level::Error, format_args!("server: accept failed, trying again in 100 ms: {error}"));
-        let state = lock(&server.state);
-        if server.paused.swap(true, SeqCst) {
-            return;
-        }
-        if let Some(listener) = &state.listener {
-            self.core.unwatch(listener);
-        }
-        let (Some(core), endpoint, worker) = (self.core.me.upgrade(), endpoint.clone(), self.index) else { return };
-        self.core.workers[worker].tasks.spawn(async move {
-            let outside = &core.workers[worker];
-            let at = outside.port.now_ns() + EXHAUSTION_PAUSE_NS;
-            outside.tasks.sleep_until(at, || outside.port.now_ns()).await;
-            if let Ok(server) = endpoint.server() {
-                core.resume_accepting(&endpoint, server);
-            }
-        });
-    }
-}
-
-impl<P: Port> Server<P> {
-    /// Counts a peer in, unless it has its share already.
-    fn admits(&self, peer: Peer) -> bool {
-        let (most, Some(ip)) = (self.config.max_connections_per_ip, peer.ip()) else { return true };
-        if most == 0 {
-            return true;
-        }
-        let mut per_ip = lock(&self.per_ip);
-        let count = per_ip.entry(ip_key(ip)).or_insert(0);
-        let admits = *count < most;
-        *count += u32::from(admits);
-        admits
-    }
-
-    /// Counts a peer out.
-    pub(super) fn forget_peer(&self, peer: Peer) {
-        let Some(ip) = peer.ip().filter(|_| self.config.max_connections_per_ip > 0) else { return };
-        let mut per_ip = lock(&self.per_ip);
-        if let Some(count) = per_ip.get_mut(&ip_key(ip)) {
-            *count -= 1;
-            if *count == 0 {
-                per_ip.remove(&ip_key(ip));
-            }
-        }
-    }
-}
-
-impl<P: Port> Endpoint<P> {
-    /// A new endpoint; it takes no connection until it is started.
-    pub(super) fn new(
-        handle: Handle,
-        handler: Box<dyn Handler>,
-        connection: ConnectionConfig,
-        members: usize,
-        role: Role<P>,
-    ) -> Endpoint<P> {
-        Endpoint {
-            handle,
-            wants: handler.wants(),
-            handler,
-            connection,
-            book: Mutex::new(Book { members: Vec::with_capacity(members), shut: true, ..Book::default() }),
-            signal: Signal::default(),
-            accept_pauses: 0.into(),
-            descriptor_exhaustions: 0.into(),
-            role,
-        }
-    }
-
-    /// Counts a peer out of a server's share for each address.
-    pub(super) fn forget_peer(&self, peer: Peer) {
-        if let Role::Server(server) = &self.role {
-            server.forget_peer(peer);
-        }
     }
 }

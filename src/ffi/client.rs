@@ -5,17 +5,17 @@
 
 use std::ffi::c_char;
 
+use super::connection_config::connection_config;
 use super::convert::{CStruct, Out, is_zero, known_flags, new_handle, patience, read_struct, text_in};
 use super::guard::{guard, guard_with_error};
 use super::handler::{CHandler, wharf_handler};
 use super::server::WHARF_TCP_DELAY;
 use super::status::wharf_error;
 use super::types::{wharf_client, wharf_conn, wharf_engine, wharf_status};
-use crate::engine::config::{ClientConfig, ConnectionConfig, Timeouts};
+use crate::engine::config::ClientConfig;
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::registry::with;
 use crate::pool::handle::Kind;
-use crate::port::StreamOptions;
 use crate::status::Status;
 
 /// How a client is made. Zero means the default; address is needed.
@@ -94,28 +94,8 @@ impl wharf_client_config {
             reconnect_min_ms: config.reconnect_min_ms,
             reconnect_max_ms: config.reconnect_max_ms,
             reconnect_attempts: config.reconnect_attempts,
-            connection: config.connection(),
+            connection: connection_config!(config),
         })
-    }
-
-    fn connection(&self) -> ConnectionConfig {
-        ConnectionConfig {
-            send_queue_limit_bytes: self.send_queue_limit_bytes,
-            timeouts: Timeouts {
-                idle_ms: self.idle_timeout_ms,
-                first_byte_ms: self.first_byte_timeout_ms,
-                send_stall_ms: self.send_stall_timeout_ms,
-            },
-            linger_ms: self.linger_ms,
-            stream: StreamOptions {
-                delay: self.flags & WHARF_TCP_DELAY != 0,
-                keepalive_s: self.keepalive_s,
-                keepalive_interval_s: self.keepalive_interval_s,
-                keepalive_probes: self.keepalive_probes,
-                send_buffer_bytes: self.socket_send_buffer_bytes,
-                receive_buffer_bytes: self.socket_receive_buffer_bytes,
-            },
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod client;
 mod conn;
+mod connection_config;
 mod convert;
 mod engine;
 mod guard;

@@ -5,16 +5,17 @@
 
 use std::ffi::c_char;
 
+use super::connection_config::connection_config;
 use super::convert::{CStruct, Out, TextOut, known_flags, new_handle, patience, read_struct, text_in, unknown};
 use super::guard::{guard, guard_with_error};
 use super::handler::{CHandler, wharf_handler};
 use super::status::wharf_error;
 use super::types::{wharf_conn, wharf_engine, wharf_server, wharf_status};
-use crate::engine::config::{AtLimit, ConnectionConfig, ServerConfig, Timeouts};
+use crate::engine::config::{AtLimit, ServerConfig};
 use crate::engine::failure::Outcome;
 use crate::engine::registry::with;
 use crate::pool::handle::Kind;
-use crate::port::{ListenOptions, StreamOptions};
+use crate::port::ListenOptions;
 use crate::status::Status;
 
 /// For wharf_server_config.at_limit: connections that are too many stay in the system's backlog until a place is free.
@@ -113,28 +114,8 @@ impl wharf_server_config {
                 reuse_port: config.flags & WHARF_SERVER_REUSEPORT != 0,
             },
             max_connections_per_ip: config.max_connections_per_ip,
-            connection: config.connection(),
+            connection: connection_config!(config),
         })
-    }
-
-    fn connection(&self) -> ConnectionConfig {
-        ConnectionConfig {
-            send_queue_limit_bytes: self.send_queue_limit_bytes,
-            timeouts: Timeouts {
-                idle_ms: self.idle_timeout_ms,
-                first_byte_ms: self.first_byte_timeout_ms,
-                send_stall_ms: self.send_stall_timeout_ms,
-            },
-            linger_ms: self.linger_ms,
-            stream: StreamOptions {
-                delay: self.flags & WHARF_TCP_DELAY != 0,
-                keepalive_s: self.keepalive_s,
-                keepalive_interval_s: self.keepalive_interval_s,
-                keepalive_probes: self.keepalive_probes,
-                send_buffer_bytes: self.socket_send_buffer_bytes,
-                receive_buffer_bytes: self.socket_receive_buffer_bytes,
-            },
-        }
     }
 }
 

@@ -538,3 +538,8 @@ pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     random.fill(&mut data);
     data
 }
+
+/// Where a Unix socket of this test may be; the server takes the file away again.
+pub fn unix_path(port: u32) -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("wharf-{}-{port}.sock", std::process::id()))
+}

@@ -1,0 +1,265 @@
+//! What the port reports becomes callbacks: the way of a message up.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::*;
+
+use super::api::Close;
+use super::connection::{CLOSING, Connection, ENROLLED, OPENED, PAUSED, PEER_ENDED, PULL, Phase, RESUMED};
+use super::endpoint::Endpoint;
+use super::events::Level;
+use super::failpoint;
+use super::failure::status_of;
+use super::worker::Desk;
+use crate::pool::handle::{Handle, Kind};
+use crate::pool::lock;
+use crate::port::{Completion, Interest, Port, Sink};
+use crate::status::Status;
+
+impl<P: Port> Sink for Desk<'_, P> {
+    #[inline]
+    fn interest(&mut self, key: u64) -> Interest {
+        let Some(handle) = Handle::from_bits(key) else { return Interest::Gone };
+        if handle.kind != Kind::Connection {
+            return Interest::Notify(-1);
+        }
+        let Some(connection) = self.core.connections.get(handle.index as usize) else { return Interest::Gone };
+        if connection.generation.load(Relaxed) != handle.generation {
+            return Interest::Gone;
+        }
+        let raw = connection.raw_socket();
+        let flags = connection.flags.load(Acquire);
+        match connection.phase() {
+            Phase::Free | Phase::Closed => Interest::Gone,
+            Phase::Lingering => Interest::Receive(raw),
+            _ if flags & PEER_ENDED != 0 => Interest::Nothing(raw),
+            _ if flags & PULL != 0 && flags & CLOSING == 0 => Interest::Notify(raw),
+            _ if flags & PAUSED != 0 => Interest::Nothing(raw),
+            _ => Interest::Receive(raw),
+        }
+    }
+
+    #[inline]
+    fn complete(&mut self, key: u64, completion: Completion<'_>) {
+        let Some(handle) = Handle::from_bits(key) else { return };
+        if matches!(completion, Completion::Writable) && self.needs_no_room(handle) {
+            return;
+        }
+        if !self.state.clock_is_fresh {
+            self.state.clock_is_fresh = true;
+            self.read_clock();
+        }
+        if catch_unwind(AssertUnwindSafe(|| self.dispatch(handle, completion))).is_err() {
+            match handle.kind {
+                Kind::Connection => self.contain(handle.index),
+                _ => self.report_fault("an accept or connect"),
+            }
+        }
+    }
+}
+
+impl<P: Port> Desk<'_, P> {
+    /// Edge-triggered readiness tells of room with every message; hardly anybody waits for it.
+    #[inline]
+    fn needs_no_room(&self, handle: Handle) -> bool {
+        let connection = match self.core.connections.get(handle.index as usize) {
+            Some(connection) if handle.kind == Kind::Connection => connection,
+            _ => return false,
+        };
+        connection.phase() == Phase::Open && !connection.send_unsettled.load(SeqCst)
+    }
+
+    #[inline]
+    fn dispatch(&mut self, handle: Handle, completion: Completion<'_>) {
+        match handle.kind {
+            Kind::Connection => {}
+            Kind::Server => return self.accept_ready(handle),
+            _ => return self.core.dial_ended(handle.to_bits()),
+        }
+        let core = self.core;
+        let Some(connection) = core.connections.get(handle.index as usize) else { return };
+        if connection.generation.load(Relaxed) != handle.generation {
+            return;
+        }
+        failpoint::hit(failpoint::Point::Dispatch);
+        match connection.phase() {
+            Phase::Free | Phase::Closed => return,
+            Phase::Opening => self.open(connection, handle),
+            _ => {}
+        }
+        match completion {
+            Completion::Received(data) => self.received(connection, handle, data),
+            Completion::Writable => self.writable(connection, handle.index),
+            Completion::Readable => {
+                let side = lock(&connection.send);
+                if side.waiters > 0 {
+                    connection.changed.notify_all();
+                }
+            }
+            Completion::EndOfStream => self.peer_ended(connection, handle),
+            Completion::Failed(error) => self.failed(connection, handle.index, status_of(&error)),
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, connection: &Connection<P>, handle: Handle, data: &[u8]) {
+        if connection.phase() != Phase::Open || connection.has(CLOSING) {
+            return;
+        }
+        connection.count_received(data.len(), self.now_ms());
+        if let Some(Some(endpoint)) = self.state.endpoints.get(connection.endpoint.load(Relaxed) as usize) {
+            endpoint.handler.on_receive(handle.to_bits(), data);
+        }
+        self.called();
+    }
+
+    /// The first event of a connection: the user gets it.
+    fn open(&mut self, connection: &Connection<P>, handle: Handle) {
+        let (endpoint, peer) = {
+            let side = lock(&connection.send);
+            if side.close.is_some() {
+                return; // Closed before it was ever told of; its end comes by attention.
+            }
+            connection.set_phase(Phase::Open);
+            (side.endpoint.clone(), side.peer)
+        };
+        let Some(endpoint) = endpoint else { return };
+        let place = endpoint.handle.index as usize;
+        if self.state.endpoints.len() <= place {
+            self.state.endpoints.resize_with(place + 1, || None);
+        }
+        self.state.endpoints[place] = Some(endpoint.clone());
+        self.enroll(connection, handle.index);
+        connection.set(OPENED);
+        let count = endpoint.count_open();
+        if self.core.logs(Level::Debug) {
+            let kind = endpoint.kind_name();
+            self.core.log(Level::Debug, format_args!("{kind}: {peer} connected, {count} in all"));
+        }
+        endpoint.handler.on_open(handle.to_bits());
+        self.called();
+        if let Ok(client) = endpoint.client() {
+            client.connected(handle.to_bits());
+            endpoint.signal.notify();
+        }
+    }
+
+    fn enroll(&mut self, connection: &Connection<P>, index: u32) {
+        connection.worker_place.store(self.state.members.len() as u32, Relaxed);
+        connection.set(ENROLLED);
+        self.state.members.push(index);
+        self.note_deadlines_of(connection);
+    }
+
+    /// Strikes a connection out of the members.
+    pub(super) fn strike(&mut self, index: u32) {
+        let place = self.core.connections[index as usize].worker_place.load(Relaxed) as usize;
+        self.state.members.swap_remove(place);
+        if let Some(moved) = self.state.members.get(place) {
+            self.core.connections[*moved as usize].worker_place.store(place as u32, Relaxed);
+        }
+    }
+
+    /// The endpoint of a connection that was opened.
+    pub(super) fn endpoint_of(&self, connection: &Connection<P>) -> Arc<Endpoint<P>> {
+        let place = connection.endpoint.load(Relaxed) as usize;
+        self.state.endpoints[place].clone().expect("entered when the connection was opened")
+    }
+
+    /// The kernel has room: what waits goes on.
+    fn writable(&mut self, connection: &Connection<P>, index: u32) {
+        if !connection.send_unsettled.load(SeqCst) {
+            return;
+        }
+        {
+            let mut side = lock(&connection.send);
+            side.blocked = false;
+            self.core.flush_locked(connection, index, &mut side);
+            if side.queue.is_empty() {
+                connection.send_unsettled.store(false, Release);
+            }
+            if side.waiters > 0 {
+                connection.changed.notify_all();
+            }
+        }
+        self.core.feed_starving();
+        self.tell_sent(connection, index);
+        self.tell_writable(connection, index);
+        self.progress(index);
+    }
+
+    fn peer_ended(&mut self, connection: &Connection<P>, handle: Handle) {
+        connection.set(PEER_ENDED);
+        if connection.phase() == Phase::Open && !connection.has(CLOSING) {
+            let endpoint = self.endpoint_of(connection);
+            if endpoint.wants.end {
+                endpoint.handler.on_end(handle.to_bits());
+                self.called();
+            } else {
+                self.core.close_member(handle.index, handle.generation, Close::Flush, Status::EndOfStream);
+            }
+        }
+        self.progress(handle.index);
+    }
+
+    fn failed(&mut self, connection: &Connection<P>, index: u32, status: Status) {
+        let reason = {
+            let side = lock(&connection.send);
+            if side.close.is_some_and(|how| how >= Close::Now) { side.reason } else { status }
+        };
+        self.finish(index, reason);
+    }
+
+    /// Does for a connection whatever was asked for since the last look.
+    pub(super) fn attend(&mut self, index: u32, ring: &mut P::Ring) {
+        let core = self.core;
+        let connection = &core.connections[index as usize];
+        connection.attention.store(false, SeqCst);
+        if connection.worker.load(Acquire) as usize != self.index {
+            // The place was used again, by another worker, since we were called.
+            return core.call_attention(connection, index);
+        }
+        if connection.phase() == Phase::Free {
+            return;
+        }
+        failpoint::hit(failpoint::Point::Attend);
+        self.tell_sent(connection, index);
+        self.tell_writable(connection, index);
+        self.progress(index);
+        if connection.has(RESUMED) {
+            connection.unset(RESUMED);
+            P::receive_again(ring, core.handle_of(index).to_bits());
+        }
+        if connection.phase() == Phase::Open {
+            self.note_deadlines_of(connection);
+        }
+    }
+
+    /// One `on_sent` for each send whose last byte was handed to the kernel.
+    fn tell_sent(&mut self, connection: &Connection<P>, index: u32) {
+        while connection.has(OPENED) {
+            let mark = lock(&connection.send).queue.take_mark(&self.core.blocks, true);
+            let Some((token, _)) = mark else { return };
+            let endpoint = self.endpoint_of(connection);
+            endpoint.handler.on_sent(self.core.handle_of(index).to_bits(), token, Status::Ok);
+            self.called();
+        }
+    }
+
+    /// `on_writable` when a send was refused and half of the room is free again.
+    fn tell_writable(&mut self, connection: &Connection<P>, index: u32) {
+        {
+            let mut side = lock(&connection.send);
+            if side.waiters > 0 {
+                connection.changed.notify_all();
+            }
+            if !side.owes_writable || side.queue.len() > side.limit as usize / 2 || !connection.has(OPENED) {
+                return;
+            }
+            side.owes_writable = false;
+        }
+        let endpoint = self.endpoint_of(connection);
+        endpoint.handler.on_writable(self.core.handle_of(index).to_bits());
+        self.called();
+    }
+}
