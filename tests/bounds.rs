@@ -300,7 +300,7 @@ on_every_port! {
                 real.pool_bytes = 1 << 20;
             });
             assert_eq!(engine.stats().heap_bytes, bytes);
-            assert!(bytes > 1 << 20 && bytes < (1 << 20) + (80 << 10) + u64::from(connections) * 512, "{bytes}");
+            assert!(bytes > 1 << 20 && bytes < (1 << 20) + (128 << 10) + u64::from(connections) * 512, "{bytes}");
         }
     }
 }

@@ -115,6 +115,7 @@ impl<P: Port> Core<P> {
         side.close = None;
         side.reason = Status::Ok;
         side.blocked = false;
+        side.apart = 0;
         side.corked = false;
         side.owes_writable = false;
         side.fin_sent = false;

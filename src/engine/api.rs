@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::config::{ClientConfig, ServerConfig, Timeouts};
 use super::events::Handler;
 use super::failure::Outcome;
+use super::local::Local;
 use super::stats::{ConnectionStats, Stats};
 use crate::status::Status;
 
@@ -83,8 +84,9 @@ pub trait Engine: Send + Sync {
     /// The counters of a client.
     fn client_stats(&self, client: u64) -> Result<Stats, Status>;
 
-    /// Sends all of the slices as one piece, or nothing. A token other than 0 asks for one `on_sent`.
-    fn send(&self, conn: u64, slices: &[&[u8]], token: u64) -> Result<(), Status>;
+    /// Sends all of the slices as one piece, or nothing. A token other than 0 asks for one `on_sent`. `caller` is the
+    /// worker of this engine in whose callback the call is made, if it is made in one.
+    fn send(&self, conn: u64, slices: &[&[u8]], token: u64, caller: Option<&Local>) -> Result<(), Status>;
     /// Sends, waiting for room; says how many bytes were taken whatever the result.
     fn send_wait(&self, conn: u64, data: &[u8], patience: Patience, taken: &mut usize) -> Result<(), Status>;
     /// Reads, waiting for bytes (pull mode).

@@ -49,7 +49,7 @@ impl<P: Port> Core<P> {
             connection.set(CLOSING);
         }
         if how >= Close::Now {
-            side.queue.drop_bytes(&self.blocks);
+            side.drop_bytes(&self.blocks);
         }
         if side.waiters > 0 {
             connection.changed.notify_all();
@@ -84,7 +84,7 @@ impl<P: Port> Desk<'_, P> {
     }
 
     fn flush_then_end(&mut self, connection: &Connection<P>, side: &mut SendSide<P>, how: Close) -> Step {
-        if side.queue.is_empty() && !side.fin_sent {
+        if side.waiting() == 0 && !side.fin_sent {
             if let Some(socket) = &side.socket {
                 // A socket that cannot be shut down is broken; the port will say so.
                 let _ = P::shutdown_send(socket);
@@ -137,7 +137,7 @@ impl<P: Port> Desk<'_, P> {
         let mut side = lock(&connection.send);
         let reset = side.close == Some(Close::Reset);
         side.close = Some(Close::Reset); // Nothing is taken any more.
-        side.queue.drop_bytes(&self.core.blocks);
+        side.drop_bytes(&self.core.blocks);
         side.blocked = false;
         side.corked = false;
         connection.send_unsettled.store(false, Release);

@@ -87,7 +87,9 @@ pub struct SendSide<P: Port> {
     pub(super) reason: Status,
     /// The kernel had no room; the port will say when it has.
     pub(super) blocked: bool,
-    /// Stands in its worker's list of corked connections.
+    /// Bytes that its worker holds back in its own buffer, before all that is queued (see cork.rs).
+    pub(super) apart: u32,
+    /// Bytes in its queue are held back, and it stands in its worker's list of such connections.
     pub(super) corked: bool,
     /// A send was refused: `on_writable` is owed.
     pub(super) owes_writable: bool,
@@ -104,6 +106,20 @@ pub struct SendSide<P: Port> {
     /// Held for as long as the connection lives; dropping them gives them back.
     pub(super) permit: Option<Permit>,
     pub(super) slot: Option<Slot>,
+}
+
+impl<P: Port> SendSide<P> {
+    /// Bytes that wait to leave.
+    #[inline]
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len() + self.apart as usize
+    }
+
+    /// Throws away what waits; marks stay, to be told.
+    pub(super) fn drop_bytes(&mut self, blocks: &Blocks) {
+        self.apart = 0;
+        self.queue.drop_bytes(blocks);
+    }
 }
 
 /// A peer's address in 20 bytes.
@@ -176,6 +192,7 @@ impl<P: Port> Connection<P> {
                 close: None,
                 reason: Status::Ok,
                 blocked: false,
+                apart: 0,
                 corked: false,
                 owes_writable: false,
                 starving: false,

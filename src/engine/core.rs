@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use super::config::{EngineConfig, MAX_SERVERS};
 use super::connection::{Connection, Phase, SendSide};
+use super::cork;
 use super::endpoint::Endpoint;
 use super::events::Level;
 use super::log::Line;
@@ -113,21 +114,35 @@ pub(super) fn port_setup(config: &EngineConfig) -> PortSetup {
     }
 }
 
+/// Blocks beside those of the configuration: they back what the workers' callbacks have sent.
+pub(super) fn extra_blocks(config: &EngineConfig) -> u32 {
+    config.workers * cork::backing_blocks(config.buffer_bytes)
+}
+
 /// Bytes of heap that an engine of this (validated) configuration sets aside.
 pub(super) fn footprint<P: Port>(config: &EngineConfig) -> u64 {
     let connections = u64::from(config.max_connections);
     let list = 4 * connections;
     let connection = size_of::<Connection<P>>() as u64;
-    // Each worker: its attention list and the one it works on, its members, its corked connections.
-    let worker = P::heap_bytes(&port_setup(config)) + 4 * list;
+    // Each worker: its attention list and the one it works on, its members, its cork.
+    let worker = P::heap_bytes(&port_setup(config)) + 3 * list + cork::heap_bytes(config.max_connections);
     // Shared: the places, the free places, the starving.
     connections * connection
         + 3 * list
-        + Blocks::heap_bytes(config.blocks(), config.buffer_bytes)
+        + Blocks::heap_bytes(config.blocks() + extra_blocks(config), config.buffer_bytes)
         + u64::from(config.workers) * worker
 }
 
 impl<P: Port> Core<P> {
+    /// The place that a key of the port means, if its generation is still the one. Keys are our own: their kind is asked
+    /// for elsewhere.
+    #[inline]
+    pub(super) fn connection_of(&self, key: u64) -> Option<(&Connection<P>, u32)> {
+        let index = Handle::index_of(key);
+        let connection = self.connections.get(index as usize)?;
+        (connection.generation.load(Relaxed) == Handle::generation_of(key)).then_some((connection, index))
+    }
+
     /// The place of a connection, if the handle's generation is its. It can be gone a moment later: who changes it asks
     /// again under its lock.
     #[inline]

@@ -19,17 +19,14 @@ use crate::status::Status;
 impl<P: Port> Sink for Desk<'_, P> {
     #[inline]
     fn interest(&mut self, key: u64) -> Interest {
-        let Some(handle) = Handle::from_bits(key) else { return Interest::Gone };
-        if handle.kind != Kind::Connection {
+        if !is_connection(key) {
             return Interest::Notify(-1);
         }
-        let Some(connection) = self.core.connections.get(handle.index as usize) else { return Interest::Gone };
-        if connection.generation.load(Relaxed) != handle.generation {
-            return Interest::Gone;
-        }
+        let Some((connection, _)) = self.core.connection_of(key) else { return Interest::Gone };
         let raw = connection.raw_socket();
         let flags = connection.flags.load(Acquire);
         match connection.phase() {
+            Phase::Open if flags & (PEER_ENDED | PULL | PAUSED) == 0 => Interest::Receive(raw),
             Phase::Free | Phase::Closed => Interest::Gone,
             Phase::Lingering => Interest::Receive(raw),
             _ if flags & PEER_ENDED != 0 => Interest::Nothing(raw),
@@ -40,81 +37,101 @@ impl<P: Port> Sink for Desk<'_, P> {
     }
 
     #[inline]
-    fn complete(&mut self, key: u64, completion: Completion<'_>) {
-        let Some(handle) = Handle::from_bits(key) else { return };
-        if matches!(completion, Completion::Writable) && self.needs_no_room(handle) {
-            return;
+    fn wants_room(&mut self, key: u64) -> bool {
+        if !is_connection(key) {
+            return true;
         }
+        let Some((connection, _)) = self.core.connection_of(key) else { return false };
+        connection.phase() != Phase::Open || connection.send_unsettled.load(SeqCst)
+    }
+
+    #[inline]
+    fn complete(&mut self, key: u64, completion: Completion<'_>) {
         if !self.state.clock_is_fresh {
             self.state.clock_is_fresh = true;
             self.read_clock();
         }
-        if catch_unwind(AssertUnwindSafe(|| self.dispatch(handle, completion))).is_err() {
-            match handle.kind {
-                Kind::Connection => self.contain(handle.index),
-                _ => self.report_fault("an accept or connect"),
-            }
+        if catch_unwind(AssertUnwindSafe(|| self.dispatch(key, completion))).is_err() {
+            self.contain_fault_of(key);
         }
     }
 }
 
+#[inline]
+fn is_connection(key: u64) -> bool {
+    Handle::kind_of(key) == Kind::Connection as u64
+}
+
 impl<P: Port> Desk<'_, P> {
-    /// Edge-triggered readiness tells of room with every message; hardly anybody waits for it.
     #[inline]
-    fn needs_no_room(&self, handle: Handle) -> bool {
-        let connection = match self.core.connections.get(handle.index as usize) {
-            Some(connection) if handle.kind == Kind::Connection => connection,
-            _ => return false,
-        };
-        connection.phase() == Phase::Open && !connection.send_unsettled.load(SeqCst)
+    fn dispatch(&mut self, key: u64, completion: Completion<'_>) {
+        if !is_connection(key) {
+            return self.dispatch_other(key);
+        }
+        let Some((connection, index)) = self.core.connection_of(key) else { return };
+        failpoint::hit(failpoint::Point::Dispatch);
+        match (connection.phase(), completion) {
+            (Phase::Open, Completion::Received(data)) => self.received(connection, key, data),
+            (Phase::Free | Phase::Closed, _) => {}
+            (phase, completion) => self.dispatch_rarer(connection, key, index, phase, completion),
+        }
     }
 
-    #[inline]
-    fn dispatch(&mut self, handle: Handle, completion: Completion<'_>) {
-        match handle.kind {
-            Kind::Connection => {}
-            Kind::Server => return self.accept_ready(handle),
-            _ => return self.core.dial_ended(handle.to_bits()),
+    fn dispatch_other(&mut self, key: u64) {
+        match Handle::from_bits(key) {
+            Some(handle) if handle.kind == Kind::Server => self.accept_ready(handle),
+            Some(_) => self.core.dial_ended(key),
+            None => {}
         }
-        let core = self.core;
-        let Some(connection) = core.connections.get(handle.index as usize) else { return };
-        if connection.generation.load(Relaxed) != handle.generation {
-            return;
-        }
-        failpoint::hit(failpoint::Point::Dispatch);
-        match connection.phase() {
-            Phase::Free | Phase::Closed => return,
-            Phase::Opening => self.open(connection, handle),
-            _ => {}
+    }
+
+    fn dispatch_rarer(
+        &mut self,
+        connection: &Connection<P>,
+        key: u64,
+        index: u32,
+        phase: Phase,
+        completion: Completion<'_>,
+    ) {
+        if phase == Phase::Opening {
+            self.open(connection, key, index);
         }
         match completion {
-            Completion::Received(data) => self.received(connection, handle, data),
-            Completion::Writable => self.writable(connection, handle.index),
+            Completion::Received(data) => self.received(connection, key, data),
+            Completion::Writable => self.writable(connection, index),
             Completion::Readable => {
                 let side = lock(&connection.send);
                 if side.waiters > 0 {
                     connection.changed.notify_all();
                 }
             }
-            Completion::EndOfStream => self.peer_ended(connection, handle),
-            Completion::Failed(error) => self.failed(connection, handle.index, status_of(&error)),
+            Completion::EndOfStream => self.peer_ended(connection, key, index),
+            Completion::Failed(error) => self.failed(connection, index, status_of(&error)),
+        }
+    }
+
+    #[cold]
+    fn contain_fault_of(&mut self, key: u64) {
+        match self.core.connection_of(key) {
+            Some((_, index)) if is_connection(key) => self.contain(index),
+            _ => self.report_fault("an accept or connect"),
         }
     }
 
     #[inline]
-    fn received(&mut self, connection: &Connection<P>, handle: Handle, data: &[u8]) {
+    fn received(&mut self, connection: &Connection<P>, key: u64, data: &[u8]) {
         if connection.phase() != Phase::Open || connection.has(CLOSING) {
             return;
         }
         connection.count_received(data.len(), self.now_ms());
         if let Some(Some(endpoint)) = self.state.endpoints.get(connection.endpoint.load(Relaxed) as usize) {
-            endpoint.handler.on_receive(handle.to_bits(), data);
+            endpoint.handler.on_receive(key, data);
         }
         self.called();
     }
 
     /// The first event of a connection: the user gets it.
-    fn open(&mut self, connection: &Connection<P>, handle: Handle) {
+    fn open(&mut self, connection: &Connection<P>, key: u64, index: u32) {
         let (endpoint, peer) = {
             let side = lock(&connection.send);
             if side.close.is_some() {
@@ -129,17 +146,17 @@ impl<P: Port> Desk<'_, P> {
             self.state.endpoints.resize_with(place + 1, || None);
         }
         self.state.endpoints[place] = Some(endpoint.clone());
-        self.enroll(connection, handle.index);
+        self.enroll(connection, index);
         connection.set(OPENED);
         let count = endpoint.count_open();
         if self.core.logs(Level::Debug) {
             let kind = endpoint.kind_name();
             self.core.log(Level::Debug, format_args!("{kind}: {peer} connected, {count} in all"));
         }
-        endpoint.handler.on_open(handle.to_bits());
+        endpoint.handler.on_open(key);
         self.called();
         if let Ok(client) = endpoint.client() {
-            client.connected(handle.to_bits());
+            client.connected(key);
             endpoint.signal.notify();
         }
     }
@@ -188,18 +205,18 @@ impl<P: Port> Desk<'_, P> {
         self.progress(index);
     }
 
-    fn peer_ended(&mut self, connection: &Connection<P>, handle: Handle) {
+    fn peer_ended(&mut self, connection: &Connection<P>, key: u64, index: u32) {
         connection.set(PEER_ENDED);
         if connection.phase() == Phase::Open && !connection.has(CLOSING) {
             let endpoint = self.endpoint_of(connection);
             if endpoint.wants.end {
-                endpoint.handler.on_end(handle.to_bits());
+                endpoint.handler.on_end(key);
                 self.called();
             } else {
-                self.core.close_member(handle.index, handle.generation, Close::Flush, Status::EndOfStream);
+                self.core.close_member(index, Handle::generation_of(key), Close::Flush, Status::EndOfStream);
             }
         }
-        self.progress(handle.index);
+        self.progress(index);
     }
 
     fn failed(&mut self, connection: &Connection<P>, index: u32, status: Status) {
@@ -253,7 +270,7 @@ impl<P: Port> Desk<'_, P> {
             if side.waiters > 0 {
                 connection.changed.notify_all();
             }
-            if !side.owes_writable || side.queue.len() > side.limit as usize / 2 || !connection.has(OPENED) {
+            if !side.owes_writable || side.waiting() > side.limit as usize / 2 || !connection.has(OPENED) {
                 return;
             }
             side.owes_writable = false;

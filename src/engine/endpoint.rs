@@ -171,7 +171,7 @@ impl<P: Port> Connection<P> {
             bytes_out: side.queue.sent(),
             messages_out: side.messages_out,
             queue_full: side.refused.into(),
-            queued_bytes: if self.phase() == Phase::Closed { 0 } else { side.queue.len() as u64 },
+            queued_bytes: if self.phase() == Phase::Closed { 0 } else { side.waiting() as u64 },
             ..Stats::default()
         }
     }

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::events::Handler;
 use super::failpoint;
 use super::failure::{Failure, Outcome};
+use super::local::Local;
 use super::stats::{ConnectionStats, Stats};
 use crate::pool::handle::Kind;
 use crate::port::Port;
@@ -109,9 +110,10 @@ impl<P: Port> Engine for Core<P> {
         Ok(self.endpoint(client, Kind::Client)?.stats(&self.connections))
     }
 
-    fn send(&self, conn: u64, slices: &[&[u8]], token: u64) -> Result<(), Status> {
+    #[inline]
+    fn send(&self, conn: u64, slices: &[&[u8]], token: u64, caller: Option<&Local>) -> Result<(), Status> {
         failpoint::hit(failpoint::Point::Send);
-        Core::send(self, conn, slices, token)
+        Core::send(self, conn, slices, token, caller)
     }
 
     fn send_wait(&self, conn: u64, data: &[u8], patience: Patience, taken: &mut usize) -> Result<(), Status> {
@@ -186,7 +188,7 @@ impl<P: Port> Engine for Core<P> {
             bytes_out: side.queue.sent(),
             messages_in: connection.messages_in.load(Relaxed),
             messages_out: side.messages_out,
-            queued_bytes: side.queue.len() as u64,
+            queued_bytes: side.waiting() as u64,
             age_ms: since(connection.opened_ms.load(Relaxed)),
             idle_ms: last,
             worker: connection.worker.load(Relaxed).into(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use super::api::{Close, Patience};
 use super::config::EngineConfig;
 use super::connection::Connection;
-use super::core::{Core, Endpoints, Life, Outside, port_setup};
+use super::core::{extra_blocks, Core, Endpoints, Life, Outside, port_setup};
 use super::endpoint::Role;
 use super::events::Level;
 use super::failure::{Failure, Outcome};
@@ -39,7 +39,7 @@ impl<P: Port> Core<P> {
             rings.push(ring);
         }
         let most = config.max_connections;
-        let blocks = Blocks::new(config.blocks(), config.buffer_bytes);
+        let blocks = Blocks::new(config.blocks(), extra_blocks(&config), config.buffer_bytes);
         let core = Arc::new_cyclic(|me: &Weak<Core<P>>| Core {
             me: me.clone(),
             handle,

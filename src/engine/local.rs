@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::api::Engine;
+use super::cork::Cork;
 
 /// The worker whose turn runs on this thread.
 pub struct Local {
@@ -14,8 +15,8 @@ pub struct Local {
     pub worker: u32,
     /// The engine, so that a call in a callback finds it without a lock.
     pub engine: Arc<dyn Engine>,
-    /// Connections with corked bytes, each once; room for all is set aside.
-    pub corked: RefCell<Vec<u32>>,
+    /// What its callbacks sent and what is held back until they return.
+    pub cork: RefCell<Cork>,
 }
 
 thread_local! {

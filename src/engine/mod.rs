@@ -10,6 +10,7 @@ mod closing;
 pub mod config;
 mod connection;
 mod core;
+mod cork;
 mod deadlines;
 mod dial;
 mod dispatch;

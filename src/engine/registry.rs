@@ -6,7 +6,7 @@ use super::api::Engine;
 use super::config::{EngineConfig, PortChoice};
 use super::core::{self, Core};
 use super::failure::{Failure, Outcome};
-use super::local;
+use super::local::{self, Local};
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
 use crate::port::Port;
@@ -114,25 +114,49 @@ pub fn with<R, E: From<Status>>(
     if named.kind != kind {
         return Err(E::from(Status::WrongKind));
     }
-    let mut call = Some(call);
     if kind == Kind::Connection {
         // In a callback of the same engine it is at hand, without a lock.
+        let mut call = Some(call);
         let result = local::with(|local| {
             let local = local.filter(|local| local.place == named.engine)?;
             call.take().map(|call| call(&*local.engine))
         });
-        if let Some(result) = result {
-            return result;
-        }
+        return match (result, call) {
+            (Some(result), _) => result,
+            (None, Some(call)) => call_found(named, kind, call),
+            (None, None) => Err(E::from(Status::Stale)),
+        };
     }
+    call_found(named, kind, call)
+}
+
+fn call_found<R, E: From<Status>>(
+    named: Handle,
+    kind: Kind,
+    call: impl FnOnce(&dyn Engine) -> Result<R, E>,
+) -> Result<R, E> {
     let found = match &read(named.engine.into()).engine {
         Some((own, engine)) if kind != Kind::Engine || *own == named => Some(engine.clone()),
         _ => None,
     };
-    match (found, call) {
-        (Some(engine), Some(call)) => call(&*engine),
-        _ => Err(E::from(Status::Stale)),
-    }
+    call(&*found.ok_or(E::from(Status::Stale))?)
+}
+
+/// The same for a call on a connection that never blocks; the engine checks the handle whole. Tells in which worker's
+/// callback this is called, if it is in one of that engine.
+#[inline]
+pub fn with_connection(
+    handle: u64,
+    call: impl FnOnce(&dyn Engine, Option<&Local>) -> Result<(), Status>,
+) -> Result<(), Status> {
+    local::with(|local| match local.filter(|local| local.place == Handle::engine_of(handle)) {
+        // In a callback of the same engine it is at hand, without a lock.
+        Some(local) => call(&*local.engine, Some(local)),
+        None => match &read(Handle::engine_of(handle).into()).engine {
+            Some((_, engine)) => call(&**engine, None),
+            None => Err(Status::Stale),
+        },
+    })
 }
 
 fn default_engine() -> Result<Arc<dyn Engine>, Status> {

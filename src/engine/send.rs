@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::api::{Broadcast, Patience};
 use super::connection::{Connection, Phase, SendSide};
 use super::core::Core;
+use super::cork::{CORK_BYTES, Cork};
 use super::failure::status_of;
 use super::local::{self, Local};
 use super::send_queue::{Flushed, Reservation};
@@ -16,23 +17,19 @@ use crate::pool::lock;
 use crate::port::Port;
 use crate::status::Status;
 
-/// Inside a callback, a send of at least this many bytes goes straight to the kernel (behind what is corked): the copy
-/// into blocks would cost more than the system call that it saves.
-const CORK_MOST_BYTES: usize = 16 << 10;
 /// The most slices of one send.
 pub const MAX_SLICES: usize = 64;
 
 impl<P: Port> Core<P> {
-    /// Sends all of the slices, or nothing.
-    pub(super) fn send(&self, conn: u64, slices: &[&[u8]], token: u64) -> Result<(), Status> {
+    /// Sends all of the slices, or nothing. `caller` is the worker of this engine whose callback runs on this thread.
+    #[inline]
+    pub(super) fn send(&self, conn: u64, slices: &[&[u8]], token: u64, caller: Option<&Local>) -> Result<(), Status> {
         if slices.len() > MAX_SLICES {
             return Err(Status::InvalidArgument);
         }
         let (connection, handle, mut side) = self.locked(conn)?;
-        local::with(|local| {
-            let own = local.filter(|local| self.is_its_worker(local, connection));
-            self.send_locked(connection, handle.index, &mut side, slices, token, own)
-        })
+        let own = caller.filter(|local| self.is_its_worker(local, connection));
+        self.send_locked(connection, handle.index, &mut side, slices, token, own)
     }
 
     /// Whether the worker whose callback runs on this thread owns the connection.
@@ -41,7 +38,8 @@ impl<P: Port> Core<P> {
         local.place == self.handle.engine && local.worker == u32::from(connection.worker.load(Relaxed))
     }
 
-    /// Takes a send. `own` is given inside a callback of the connection's worker: there the send is corked.
+    /// Takes a send. `own` is given inside a callback of the connection's worker: there the send is held back.
+    #[inline]
     fn send_locked(
         &self,
         connection: &Connection<P>,
@@ -55,7 +53,54 @@ impl<P: Port> Core<P> {
             return Err(Status::Closed);
         }
         let len = slices.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len()));
-        let own = own.filter(|_| len < CORK_MOST_BYTES);
+        match own.filter(|_| token == 0) {
+            Some(local) if self.hold_back(index, side, slices, len, local) => {}
+            _ => self.send_otherwise(connection, index, side, slices, len, token, own)?,
+        }
+        side.messages_out += 1;
+        Ok(())
+    }
+
+    /// Puts a send into the worker's own buffer, if it can.
+    #[inline]
+    fn hold_back(&self, index: u32, side: &mut SendSide<P>, slices: &[&[u8]], len: usize, local: &Local) -> bool {
+        let apart = side.apart;
+        if side.blocked || !side.queue.is_empty() || len > (side.limit - apart) as usize {
+            return false;
+        }
+        let held = local.cork.borrow_mut().hold(&self.blocks, index, apart, slices, len);
+        if held {
+            side.apart = apart + len as u32;
+            side.queue.count_apart(len);
+        }
+        held
+    }
+
+    /// Takes a send into the queue, or hands it to the kernel.
+    #[allow(clippy::too_many_arguments)]
+    fn send_otherwise(
+        &self,
+        connection: &Connection<P>,
+        index: u32,
+        side: &mut SendSide<P>,
+        slices: &[&[u8]],
+        len: usize,
+        token: u64,
+        own: Option<&Local>,
+    ) -> Result<(), Status> {
+        let is_large = len >= CORK_BYTES;
+        let limit = side.limit as usize;
+        let is_in_the_way = token == 0 || is_large || len > limit.saturating_sub(side.waiting());
+        if let Some(local) = own.filter(|_| side.apart > 0 && is_in_the_way) {
+            self.let_go(connection, index, side, &mut local.cork.borrow_mut());
+            if side.close.is_some() {
+                return Err(Status::Closed);
+            }
+            if token == 0 && !is_large && self.hold_back(index, side, slices, len, local) {
+                return Ok(());
+            }
+        }
+        let own = own.filter(|_| !is_large);
         if own.is_none() && side.corked {
             // What is corked leaves first; before the reservation, which counts on the queue as it is.
             self.flush_locked(connection, index, side);
@@ -70,12 +115,11 @@ impl<P: Port> Core<P> {
             side.queue.push(&self.blocks, held, slices, len, 0, token);
             if !side.corked && !side.blocked {
                 side.corked = true;
-                local.corked.borrow_mut().push(index);
+                local.cork.borrow_mut().queued.push(index);
             }
         } else {
             self.send_direct(connection, index, side, held, slices, len, token)?;
         }
-        side.messages_out += 1;
         if token != 0 {
             self.call_attention(connection, index);
         }
@@ -95,11 +139,11 @@ impl<P: Port> Core<P> {
         if len > limit {
             return Err(Status::Limit);
         }
-        if len > limit.saturating_sub(side.queue.len()) && side.corked {
+        if len > limit.saturating_sub(side.waiting()) && side.corked {
             // The cork only waits for the callback to end; the kernel may well have room.
             self.flush_locked(connection, index, side);
         }
-        if len > limit.saturating_sub(side.queue.len()) {
+        if len > limit.saturating_sub(side.waiting()) {
             side.owes_writable = true;
             side.refused = side.refused.saturating_add(1);
             return Err(Status::QueueFull);
@@ -146,7 +190,7 @@ impl<P: Port> Core<P> {
         token: u64,
     ) -> Result<(), Status> {
         let mut sent = 0;
-        if side.queue.is_empty() && !side.blocked && len > 0 {
+        if side.waiting() == 0 && !side.blocked && len > 0 {
             connection.send_unsettled.store(true, SeqCst);
             match self.write_slices(side, slices) {
                 Ok(taken) => sent = taken,
@@ -193,6 +237,9 @@ impl<P: Port> Core<P> {
 
     /// Writes what waits. Leaves `blocked` and `send_unsettled` true when the kernel has no room.
     pub(super) fn flush_locked(&self, connection: &Connection<P>, index: u32, side: &mut SendSide<P>) {
+        if side.apart > 0 {
+            return; // The worker flushes both when its callback returns.
+        }
         side.corked = false;
         if side.blocked || side.queue.is_empty() {
             return;
@@ -214,20 +261,71 @@ impl<P: Port> Core<P> {
         }
     }
 
-    /// Flushes every connection that was corked in the callback that has just returned.
+    /// Lets go of all that was held back in the callback that has just returned.
+    #[inline]
     pub(super) fn flush_corks(&self) {
         local::with(|local| {
             let Some(local) = local else { return };
-            while let Some(index) = local.corked.borrow_mut().pop() {
+            let cork = &mut *local.cork.borrow_mut();
+            if !cork.bytes.is_empty() {
+                let connection = &self.connections[cork.index as usize];
+                self.let_go(connection, cork.index, &mut lock(&connection.send), cork);
+            }
+            while let Some(index) = cork.queued.pop() {
                 let connection = &self.connections[index as usize];
                 let mut side = lock(&connection.send);
                 if side.corked {
                     self.flush_locked(connection, index, &mut side);
                 }
-                drop(side);
             }
             self.feed_starving();
         });
+    }
+
+    /// Hands the bytes that the worker held back for a connection to the kernel, and what is queued behind them.
+    #[inline]
+    fn let_go(&self, connection: &Connection<P>, index: u32, side: &mut SendSide<P>, cork: &mut Cork) {
+        if side.apart > 0 {
+            if let Some(socket) = &side.socket {
+                // On the worker's own thread no edge can be lost in the middle of this.
+                let sent = P::send(socket, &[IoSlice::new(&cork.bytes)]);
+                connection.last_send_ms.store(self.now_ms(connection.worker.load(Relaxed) as usize), Relaxed);
+                side.apart = 0;
+                match sent {
+                    Ok(len) if len == cork.bytes.len() => side.queue.take_apart(&self.blocks, &cork.bytes, len),
+                    other => self.keep_rest(connection, index, side, cork, other),
+                }
+            }
+            if !side.queue.is_empty() {
+                self.flush_locked(connection, index, side);
+            }
+            if side.owes_writable {
+                // Another thread was refused while this was in its way.
+                self.call_attention(connection, index);
+            }
+        }
+        cork.bytes.clear();
+    }
+
+    /// The kernel did not take all that was held back: the rest comes first in the queue.
+    #[cold]
+    fn keep_rest(
+        &self,
+        connection: &Connection<P>,
+        index: u32,
+        side: &mut SendSide<P>,
+        cork: &mut Cork,
+        sent: io::Result<usize>,
+    ) {
+        let sent = match sent {
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return self.fail_locked(connection, index, side, status_of(&error)),
+        };
+        connection.send_unsettled.store(true, SeqCst);
+        side.queue.take_apart(&self.blocks, &cork.bytes, sent);
+        cork.use_backing(&self.blocks, self.config.buffer_bytes, cork.bytes.len() - sent);
+        self.note_blocked(connection, index, side);
     }
 
     /// When blocks are back, lets those connections look again whose refused send would fit now. A connection is not
@@ -268,10 +366,10 @@ impl<P: Port> Core<P> {
                 continue;
             }
             let mut side = lock(&connection.send);
-            // What is corked already leaves with it, in one segment; otherwise a copy into blocks would gain nothing.
-            let corked = side.corked;
+            // What is held back already leaves with it, in one segment; otherwise a copy would gain nothing.
+            let is_held_back = side.corked || side.apart > 0;
             let sent = local::with(|local| {
-                let own = local.filter(|local| corked && self.is_its_worker(local, connection));
+                let own = local.filter(|local| is_held_back && self.is_its_worker(local, connection));
                 self.send_locked(connection, *index, &mut side, &[data], 0, own)
             });
             match sent {
@@ -296,7 +394,7 @@ impl<P: Port> Core<P> {
         let (connection, handle, mut side) = self.locked(conn)?;
         loop {
             let rest = &data[*taken..];
-            let room = (side.limit as usize).saturating_sub(side.queue.len()).min(rest.len());
+            let room = (side.limit as usize).saturating_sub(side.waiting()).min(rest.len());
             let sent = match room {
                 0 if !rest.is_empty() => Err(Status::QueueFull),
                 _ => {

@@ -129,6 +129,22 @@ impl SendQueue {
         Flushed::All
     }
 
+    /// Counts bytes that were taken from the user and are held back apart from the queue.
+    #[inline]
+    pub fn count_apart(&mut self, len: usize) {
+        self.taken += len as u64;
+    }
+
+    /// Bytes that were held back apart leave: the first `sent` of them were handed to the kernel, the rest comes before
+    /// all that is queued, in blocks that are reserved.
+    #[inline]
+    pub fn take_apart(&mut self, blocks: &Blocks, bytes: &[u8], sent: usize) {
+        self.sent += sent as u64;
+        if sent < bytes.len() {
+            self.bytes.prepend_reserved(blocks, &bytes[sent..]);
+        }
+    }
+
     /// Whether a send with a token is complete and not yet told.
     pub fn has_complete_mark(&self, blocks: &Blocks) -> bool {
         self.first_mark(blocks).is_some_and(|(end, _)| end <= self.sent)

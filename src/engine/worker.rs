@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::*;
 use std::task::{Context, Waker};
 
 use super::api::Close;
+use super::cork::Cork;
 use super::core::Core;
 use super::endpoint::Endpoint;
 use super::events::Level;
@@ -65,7 +66,7 @@ impl<P: Port> Worker<P> {
             place: core.handle.engine,
             worker: index as u32,
             engine: core.clone(),
-            corked: std::cell::RefCell::new(Vec::with_capacity(most)),
+            cork: std::cell::RefCell::new(Cork::new(core.config.max_connections, core.config.buffer_bytes)),
         };
         Worker {
             core: core.clone(),

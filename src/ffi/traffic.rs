@@ -11,7 +11,7 @@ use std::ffi::c_void;
 use super::convert::{CStruct, Out, OutStruct, bytes_in, bytes_out, patience};
 use super::guard::guard;
 use super::types::{wharf_conn, wharf_server, wharf_status};
-use crate::engine::registry::with;
+use crate::engine::registry::{with, with_connection};
 use crate::pool::handle::Kind;
 use crate::status::Status;
 
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn wharf_send(conn: wharf_conn, data: *const c_void, len: 
     guard(|| {
         // SAFETY: the conventions of the header: len bytes are readable.
         let data = unsafe { bytes_in(data, len) }?;
-        with(conn, Kind::Connection, |engine| engine.send(conn, &[data], 0))
+        with_connection(conn, |engine, caller| engine.send(conn, &[data], 0, caller))
     })
 }
 
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn wharf_sendv(
         };
         // SAFETY: the conventions of the header: count slices are readable, and the bytes that each of them names.
         unsafe { gather(slices, pieces) }?;
-        with(conn, Kind::Connection, |engine| engine.send(conn, pieces, token))
+        with_connection(conn, |engine, caller| engine.send(conn, pieces, token, caller))
     })
 }
 

@@ -26,6 +26,8 @@ pub struct Blocks {
     id: u32,
     /// For each block, the next of its chain or of the free list.
     links: Box<[AtomicU32]>,
+    /// For each block that is not the last of its chain, where its bytes end.
+    ends: Box<[AtomicU32]>,
     free: Mutex<u32>,
     /// Blocks that are neither taken nor reserved.
     available: AtomicU32,
@@ -39,37 +41,40 @@ unsafe impl Send for Blocks {}
 unsafe impl Sync for Blocks {}
 
 impl Blocks {
-    /// Sets aside `count` blocks (at least 1) of `block_bytes` each, zeroed.
-    pub fn new(count: u32, block_bytes: u32) -> Blocks {
+    /// Sets aside `count` blocks (at least 1) of `block_bytes` each, zeroed, and `extra` ones beside them that count as
+    /// reserved from the start: their holders may take them at any time, and reserve others in their stead.
+    pub fn new(count: u32, extra: u32, block_bytes: u32) -> Blocks {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
-        assert!((1..NONE).contains(&count) && block_bytes >= 1, "an empty pool");
-        let layout = Self::layout(count, block_bytes);
+        let all = count.checked_add(extra).filter(|all| *all < NONE).expect("bounded by the configuration");
+        assert!(count >= 1 && block_bytes >= 1, "an empty pool");
+        let layout = Self::layout(all, block_bytes);
         // SAFETY: the layout has a size above zero, asserted above.
         let memory = unsafe { alloc_zeroed(layout) };
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        let links = (1..=count).map(|next| AtomicU32::new(if next == count { NONE } else { next })).collect();
+        let links = (1..=all).map(|next| AtomicU32::new(if next == all { NONE } else { next })).collect();
         Blocks {
             memory,
             block_bytes,
             count,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             links,
+            ends: (0..all).map(|_| AtomicU32::new(0)).collect(),
             free: Mutex::new(0),
             available: AtomicU32::new(count),
             peak: AtomicU32::new(0),
         }
     }
 
-    /// Bytes of heap that [`Blocks::new`] sets aside.
-    pub fn heap_bytes(count: u32, block_bytes: u32) -> u64 {
-        u64::from(count) * (u64::from(block_bytes) + size_of::<AtomicU32>() as u64)
+    /// Bytes of heap that [`Blocks::new`] sets aside for this many blocks in all.
+    pub fn heap_bytes(all: u32, block_bytes: u32) -> u64 {
+        u64::from(all) * (u64::from(block_bytes) + 2 * size_of::<AtomicU32>() as u64)
     }
 
     fn layout(count: u32, block_bytes: u32) -> Layout {
         Layout::from_size_align(count as usize * block_bytes as usize, ALIGNMENT).expect("bounded by the configuration")
     }
 
-    /// How many blocks there are.
+    /// How many blocks there are, without the extra ones.
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -82,7 +87,8 @@ impl Blocks {
 
     /// How many are taken or reserved.
     pub fn in_use(&self) -> u32 {
-        self.count - self.available()
+        // Extra blocks that came back before their holder reserved anew are above the count for a moment.
+        self.count.saturating_sub(self.available())
     }
 
     /// The most that were ever in use.
@@ -99,7 +105,7 @@ impl Blocks {
         let reserved =
             self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| available.checked_sub(count));
         let Ok(before) = reserved else { return false };
-        let in_use = self.count - before + count;
+        let in_use = (self.count + count).saturating_sub(before);
         if in_use > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(in_use, Ordering::Relaxed);
         }
@@ -132,8 +138,8 @@ impl Blocks {
     }
 
     fn start_of(&self, index: u32) -> *mut u8 {
-        assert!(index < self.count, "a block that is not of this pool");
-        // SAFETY: the index is below the count, so the offset is within the one allocation.
+        assert!((index as usize) < self.links.len(), "a block that is not of this pool");
+        // SAFETY: the index is below the number of all blocks, so the offset is within the one allocation.
         unsafe { self.memory.as_ptr().add(index as usize * self.block_bytes as usize) }
     }
 
@@ -145,7 +151,7 @@ impl Blocks {
 impl Drop for Blocks {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with the same layout, and nobody holds a reference into it: those borrow `self`.
-        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.count, self.block_bytes)) };
+        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.links.len() as u32, self.block_bytes)) };
     }
 }
 
@@ -214,10 +220,38 @@ impl Chain {
             self.head = block;
             self.head_offset = 0;
         } else {
-            blocks.links[self.tail as usize].store(block, Ordering::Relaxed);
+            self.follow_tail_with(blocks, block);
         }
         self.tail = block;
         self.tail_used = 0;
+    }
+
+    fn follow_tail_with(&self, blocks: &Blocks, block: u32) {
+        blocks.ends[self.tail as usize].store(self.tail_used, Ordering::Relaxed);
+        blocks.links[self.tail as usize].store(block, Ordering::Relaxed);
+    }
+
+    /// Puts bytes before all others, in reserved blocks of their own: `len` divided by the size of a block, rounded up.
+    /// Nothing of the queue may be consumed yet.
+    pub fn prepend_reserved(&mut self, blocks: &Blocks, data: &[u8]) {
+        assert_eq!(self.head_offset, 0, "bytes before the front of a queue that moved on");
+        if data.is_empty() {
+            return;
+        }
+        let mut front = Chain::new(blocks);
+        front.push_reserved(blocks, data);
+        if self.tail == NONE {
+            *self = front;
+            return;
+        }
+        front.follow_tail_with(blocks, self.head);
+        self.head = front.head;
+        self.bytes += front.bytes;
+    }
+
+    /// Where the bytes of one of its blocks end.
+    fn end_of(&self, blocks: &Blocks, block: u32) -> u32 {
+        if block == self.tail { self.tail_used } else { blocks.ends[block as usize].load(Ordering::Relaxed) }
     }
 
     /// Fills `out` with the first pieces of the queue; gives how many.
@@ -227,7 +261,7 @@ impl Chain {
         let mut from = self.head_offset;
         let mut filled = 0;
         while block != NONE && filled < out.len() {
-            let to = if block == self.tail { self.tail_used } else { blocks.block_bytes };
+            let to = self.end_of(blocks, block);
             // SAFETY: this chain owns the block and is borrowed for as long as the slice lives, so nobody writes it; the
             // range up to `to` was written by `push_reserved` (and the memory was zeroed at the start).
             out[filled] = IoSlice::new(unsafe {
@@ -257,8 +291,7 @@ impl Chain {
         assert!(len <= self.len(), "more consumed than queued");
         self.bytes -= len as u32;
         while self.head != NONE {
-            let end = if self.head == self.tail { self.tail_used } else { blocks.block_bytes };
-            let here = (end - self.head_offset) as usize;
+            let here = (self.end_of(blocks, self.head) - self.head_offset) as usize;
             if len < here {
                 self.head_offset += len as u32;
                 return;
@@ -300,7 +333,7 @@ mod tests {
 
     #[test]
     fn bytes_come_out_in_order_and_blocks_come_back() {
-        let blocks = Blocks::new(4, 8);
+        let blocks = Blocks::new(4, 0, 8);
         let mut chain = Chain::new(&blocks);
         assert!(push(&mut chain, &blocks, b"hello, "));
         assert!(push(&mut chain, &blocks, b"world of blocks"));
@@ -315,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_push_that_does_not_fit_is_refused_whole() {
-        let blocks = Blocks::new(2, 8);
+        let blocks = Blocks::new(2, 0, 8);
         let mut chain = Chain::new(&blocks);
         assert!(push(&mut chain, &blocks, &[1; 12]));
         assert!(!push(&mut chain, &blocks, &[2; 5]));
@@ -326,8 +359,28 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_put_before_the_others_come_out_first() {
+        let blocks = Blocks::new(4, 3, 8);
+        let mut chain = Chain::new(&blocks);
+        chain.prepend_reserved(&blocks, b"");
+        assert!(push(&mut chain, &blocks, b"behind them"));
+        chain.prepend_reserved(&blocks, b"the first ");
+        assert_eq!((content(&chain, &blocks).as_slice(), chain.len()), (&b"the first behind them"[..], 21));
+        assert!(push(&mut chain, &blocks, b" all"));
+        for left in (0..25).rev() {
+            chain.consume(&blocks, 1);
+            assert_eq!(content(&chain, &blocks), b"the first behind them all"[25 - left..]);
+        }
+        chain.prepend_reserved(&blocks, b"alone");
+        assert_eq!(content(&chain, &blocks), b"alone");
+        chain.clear(&blocks);
+        // The extra blocks came back as if they had been reserved from the others.
+        assert_eq!((blocks.available(), blocks.in_use()), (4 + 3, 0));
+    }
+
+    #[test]
     fn random_pushes_and_consumes_agree_with_a_plain_queue() {
-        let blocks = Blocks::new(32, 64);
+        let blocks = Blocks::new(32, 0, 64);
         let mut chain = Chain::new(&blocks);
         let mut model: Vec<u8> = Vec::new();
         let mut random = fastrand::Rng::with_seed(7);

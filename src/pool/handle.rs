@@ -50,10 +50,34 @@ impl Handle {
             | u64::from(self.generation)
     }
 
+    /// The number of the kind in a number that may be a handle.
+    #[inline]
+    pub fn kind_of(bits: u64) -> u64 {
+        bits >> 60
+    }
+
+    /// The index in a number that may be a handle.
+    #[inline]
+    pub fn index_of(bits: u64) -> u32 {
+        (bits >> 32) as u32 & MAX_INDEX
+    }
+
+    /// The generation in a number that may be a handle.
+    #[inline]
+    pub fn generation_of(bits: u64) -> u32 {
+        bits as u32
+    }
+
+    /// The place of the engine in a number that may be a handle.
+    #[inline]
+    pub fn engine_of(bits: u64) -> u8 {
+        (bits >> 52) as u8
+    }
+
     /// Takes a number apart; None when its kind is none of ours.
     #[inline]
     pub fn from_bits(bits: u64) -> Option<Handle> {
-        let kind = match bits >> 60 {
+        let kind = match Handle::kind_of(bits) {
             1 => Kind::Engine,
             2 => Kind::Server,
             3 => Kind::Client,
@@ -63,9 +87,9 @@ impl Handle {
         };
         Some(Handle {
             kind,
-            engine: (bits >> 52) as u8,
-            index: (bits >> 32) as u32 & MAX_INDEX,
-            generation: bits as u32,
+            engine: Handle::engine_of(bits),
+            index: Handle::index_of(bits),
+            generation: Handle::generation_of(bits),
         })
     }
 }

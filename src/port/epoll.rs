@@ -8,6 +8,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};
 
+use super::hot;
 use super::receive::{EVENTS_PER_WAIT, Hint, Receiver};
 use super::socket::{self, Socket, socket_calls};
 use super::{Address, Completion, ListenOptions, Port, PortSetup, RawSocket, Sink, StreamOptions};
@@ -212,7 +213,7 @@ impl Port for EpollPort {
         let timeout = if ready_before > 0 { 0 } else { milliseconds(timeout_ns) };
         let (pointer, most) = (events.as_mut_ptr(), events.len() as libc::c_int);
         // SAFETY: the kernel writes at most `most` events to the array, which is borrowed mutably for the call.
-        let count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), pointer, most, timeout) };
+        let count = unsafe { hot::epoll_wait(self.epoll.as_raw_fd(), pointer, most, timeout) };
         if count < 0 {
             let error = io::Error::last_os_error();
             // A signal ends a wait, so that a host that turns the engine itself can act upon it.
@@ -230,7 +231,7 @@ impl Port for EpollPort {
                 }
                 continue;
             }
-            if flags & WRITABLE != 0 {
+            if flags & WRITABLE != 0 && sink.wants_room(key) {
                 sink.complete(key, Completion::Writable);
                 completions += 1;
             }

@@ -8,6 +8,7 @@ pub mod address;
 mod bound_path;
 #[cfg(target_os = "linux")]
 pub mod epoll;
+mod hot;
 mod listen;
 mod options;
 pub mod polling;
@@ -69,6 +70,9 @@ pub enum Interest {
 pub trait Sink {
     /// Asked before each receive, so that a connection that was closed or paused a moment ago is left alone.
     fn interest(&mut self, key: u64) -> Interest;
+    /// Asked before [`Completion::Writable`]: edge-triggered readiness tells of room with every message, and hardly
+    /// anybody waits for it.
+    fn wants_room(&mut self, key: u64) -> bool;
     /// Told of each completion. May call everything on the port but [`Port::wait`].
     fn complete(&mut self, key: u64, completion: Completion<'_>);
 }

@@ -174,7 +174,7 @@ impl Port for PollingPort {
         let mut completions = 0;
         for event in events.iter() {
             let key = event.key as u64;
-            if event.writable {
+            if event.writable && sink.wants_room(key) {
                 sink.complete(key, Completion::Writable);
                 completions += 1;
             }

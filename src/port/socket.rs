@@ -11,6 +11,7 @@ pub(super) use super::options::{reset_on_close, set_stream_options, take_error};
 pub(super) use super::sockaddr::{local_address, peer_address};
 
 use super::bound_path::BoundPath;
+use super::hot;
 use super::options::set;
 use super::sockaddr::SockAddr;
 use super::{Address, RawSocket, StreamOptions};
@@ -169,7 +170,7 @@ pub(super) fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>
     let raw = socket.raw();
     if let [one] = slices {
         // SAFETY: pointer and length are those of the slice, which lives for the call and is only read.
-        return retry(|| unsafe { libc::send(raw, one.as_ptr().cast(), one.len(), SEND_FLAGS) });
+        return retry(|| unsafe { hot::send(raw, one.as_ptr().cast(), one.len(), SEND_FLAGS) });
     }
     // SAFETY: msghdr is plain pointers and integers, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
@@ -185,7 +186,7 @@ pub(super) fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>
 pub(super) fn receive(raw: RawSocket, buffer: &mut [u8]) -> io::Result<usize> {
     let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
     // SAFETY: the kernel writes at most `length` bytes to the buffer, which is borrowed mutably for the call.
-    retry(|| unsafe { libc::recv(raw, pointer, length, libc::MSG_DONTWAIT) })
+    retry(|| unsafe { hot::recv(raw, pointer, length, libc::MSG_DONTWAIT) })
 }
 
 /// Sends FIN.

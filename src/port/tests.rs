@@ -45,6 +45,10 @@ struct Recorder {
 }
 
 impl Sink for Recorder {
+    fn wants_room(&mut self, _key: u64) -> bool {
+        true
+    }
+
     fn interest(&mut self, key: u64) -> Interest {
         self.interests.get(&key).copied().unwrap_or(Interest::Gone)
     }

@@ -1,0 +1,83 @@
+//! What a callback sends is held back until it returns, and leaves in one system call.
+//!
+//! The first connection that a callback sends to has its bytes in the worker's own buffer, apart from the queue, so the
+//! usual case - an answer - touches no memory that another thread writes. Whatever else a callback sends waits in the
+//! queues of its connections. Either way the pool has room for it: nothing that was taken can fail for want of blocks.
+
+use crate::pool::blocks::Blocks;
+
+/// The most bytes that are held back in the worker's own buffer. A send of at least this many goes straight to the kernel
+/// (behind what is held back): the copy would cost more than the system call that it saves.
+pub const CORK_BYTES: usize = 16 << 10;
+
+/// One worker's held-back bytes.
+pub struct Cork {
+    /// Those of one connection, all of them before what is in its queue.
+    pub bytes: Vec<u8>,
+    /// Which connection; its `apart` tells how many of `bytes` are its.
+    pub index: u32,
+    /// Connections with bytes in their queues, each once; room for all is set aside.
+    pub queued: Vec<u32>,
+    /// Blocks are reserved into which all of `bytes` would fit.
+    is_backed: bool,
+    backing: u32,
+}
+
+/// Blocks that back one worker's buffer. Each pool has that many extra ones for each worker.
+pub fn backing_blocks(block_bytes: u32) -> u32 {
+    CORK_BYTES.div_ceil(block_bytes as usize) as u32
+}
+
+/// Bytes of heap that a worker's cork sets aside for engines of this many connections.
+pub fn heap_bytes(max_connections: u32) -> u64 {
+    CORK_BYTES as u64 + u64::from(max_connections) * size_of::<u32>() as u64
+}
+
+impl Cork {
+    /// Nothing is held back. The extra blocks of the pool are the backing.
+    pub fn new(max_connections: u32, block_bytes: u32) -> Cork {
+        Cork {
+            bytes: Vec::with_capacity(CORK_BYTES),
+            index: 0,
+            queued: Vec::with_capacity(max_connections as usize),
+            is_backed: true,
+            backing: backing_blocks(block_bytes),
+        }
+    }
+
+    /// Holds back one more send for a connection that has `apart` bytes in here. False: it must wait in its queue.
+    #[inline]
+    pub fn hold(&mut self, blocks: &Blocks, index: u32, apart: u32, slices: &[&[u8]], len: usize) -> bool {
+        if apart == 0 {
+            if !self.bytes.is_empty() && self.index != index {
+                return false;
+            }
+            // What may be in here still is of a connection that was closed before it left.
+            self.bytes.clear();
+            self.index = index;
+        }
+        if len > CORK_BYTES - self.bytes.len() || !(self.is_backed || self.back(blocks)) {
+            return false;
+        }
+        for slice in slices {
+            self.bytes.extend_from_slice(slice);
+        }
+        true
+    }
+
+    #[cold]
+    fn back(&mut self, blocks: &Blocks) -> bool {
+        self.is_backed = blocks.reserve(self.backing);
+        self.is_backed
+    }
+
+    /// The backing was used for `len` bytes, to put them into a queue; others are reserved in its stead, now or later.
+    #[cold]
+    pub fn use_backing(&mut self, blocks: &Blocks, block_bytes: u32, len: usize) {
+        let used = len.div_ceil(block_bytes as usize) as u32;
+        if !blocks.reserve(used) {
+            blocks.unreserve(self.backing - used);
+            self.is_backed = false;
+        }
+    }
+}
