@@ -236,7 +236,7 @@ on_every_port! {
                 ok(send(*conn, data));
             }
         });
-        let path = unix_path(port);
+        let path = unix_path();
         let address = format!("unix:{}", path.display());
         let server = engine.server_with(recorder.handler(), &address, |_| {});
         assert_eq!(server.address(), address);

@@ -118,7 +118,7 @@ on_every_port! {
                 ok(send(*conn, &vec![2; large]));
             }
         });
-        let path = unix_path(port);
+        let path = unix_path();
         let address = format!("unix:{}", path.display());
         let _server = engine.server_with(recorder.handler(), &address, |config| config.socket_send_buffer_bytes = 1);
         let mut peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
@@ -129,6 +129,43 @@ on_every_port! {
             assert!(answer == [vec![1; small], vec![2; large]].concat());
         }
         until("the pool is whole", || engine.stats().pool_blocks_in_use == 0);
+    }
+
+    fn what_a_callback_sent_leaves_before_what_other_threads_send_after_it(port) {
+        // With little room in the kernel, most of what was held back goes to the queue, in which the others wait already.
+        for send_buffer_bytes in [0, 1] {
+            let engine = Engine::new(port);
+            let recorder = Recorder::with_hook(|event| {
+                if let Event::Receive(conn, _) = *event {
+                    ok(send(conn, &[1; 9000]));
+                    std::thread::spawn(move || ok(send(conn, &[2; 9000]))).join().unwrap();
+                    ok(send(conn, &[3; 9000]));
+                    std::thread::spawn(move || ok(send_token(conn, &[4; 9000], 4))).join().unwrap();
+                    ok(send_token(conn, &[5; 9000], 5));
+                    ok(send(conn, &[6; 20_000]));
+                    ok(send(conn, &[7; 100]));
+                }
+            });
+            let path = unix_path();
+            let address = format!("unix:{}", path.display());
+            let server = engine.server_with(recorder.handler(), &address, |config| {
+                config.socket_send_buffer_bytes = send_buffer_bytes;
+            });
+            let mut peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            peer.write_all(b"?").unwrap();
+            let lengths = [9000, 9000, 9000, 9000, 9000, 20_000, 100];
+            let expected: Vec<u8> = (1..).zip(lengths).flat_map(|(byte, len)| vec![byte; len]).collect();
+            let mut answer = vec![0; expected.len()];
+            peer.read_exact(&mut answer).unwrap();
+            assert!(answer == expected, "{:?}", answer.chunk_by(|a, b| a == b).map(|c| (c[0], c.len())).collect::<Vec<_>>());
+            let told = recorder.wait("on_sent", |events| events.iter().filter(|e| matches!(e, Event::Sent(..))).count() == 2);
+            let tokens: Vec<u64> =
+                told.iter().filter_map(|e| if let Event::Sent(_, token, WHARF_OK) = e { Some(*token) } else { None }).collect();
+            assert_eq!(tokens, [4, 5]);
+            until("the pool is whole", || engine.stats().pool_blocks_in_use == 0);
+            server.destroy();
+            recorder.wait_drop();
+        }
     }
 
     fn a_send_with_a_token_on_a_broken_socket_costs_no_block(port) {

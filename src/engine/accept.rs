@@ -137,7 +137,7 @@ impl<P: Port> Desk<'_, P> {
                 core.pause_accepting(&endpoint, server, Pause::NoPlace);
                 return;
             }
-            match (core.workers[self.index].port.accept(&listener), place) {
+            match (self.outside.port.accept(&listener), place) {
                 (Ok((socket, address)), Some(place)) => {
                     self.admit(&endpoint, server, socket, Peer::new(address), place)
                 }

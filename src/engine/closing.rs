@@ -146,7 +146,7 @@ impl<P: Port> Desk<'_, P> {
                 P::reset_on_close(&socket);
             }
             if P::DETACH_BEFORE_CLOSE {
-                self.core.workers[self.index].port.detach(&socket);
+                self.outside.port.detach(&socket);
             }
             drop(socket);
         }
@@ -171,7 +171,7 @@ impl<P: Port> Desk<'_, P> {
         if connection.has(ENROLLED) {
             self.strike(index);
         }
-        core.workers[self.index].open.fetch_sub(1, AcqRel);
+        self.outside.open.fetch_sub(1, AcqRel);
         let Some(endpoint) = endpoint else { return };
         let (left, open) = endpoint.part(&core.connections, index, &sums, reason);
         if core.logs(Level::Debug) {

@@ -109,6 +109,12 @@ pub struct SendSide<P: Port> {
 }
 
 impl<P: Port> SendSide<P> {
+    /// Whether sends are taken (still).
+    #[inline]
+    pub(super) fn takes_sends(&self) -> bool {
+        self.close.is_none() && self.socket.is_some()
+    }
+
     /// Bytes that wait to leave.
     #[inline]
     pub(super) fn waiting(&self) -> usize {

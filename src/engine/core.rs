@@ -30,6 +30,8 @@ pub struct Core<P: Port> {
     pub(super) handle: Handle,
     pub(super) config: EngineConfig,
     pub(super) started_ns: u64,
+    /// A callback that takes longer is reported.
+    pub(super) slow_callback_ns: u64,
     pub(super) workers: Box<[Outside<P>]>,
     pub(super) connections: Box<[Connection<P>]>,
     pub(super) slots: Arc<Slots>,
@@ -133,6 +135,15 @@ pub(super) fn footprint<P: Port>(config: &EngineConfig) -> u64 {
         + u64::from(config.workers) * worker
 }
 
+/// Why a number is not the handle of a connection that lives.
+#[cold]
+pub(super) fn names_no_connection(bits: u64) -> Status {
+    match Handle::from_bits(bits) {
+        Some(handle) if handle.kind != Kind::Connection => Status::WrongKind,
+        _ => Status::Stale,
+    }
+}
+
 impl<P: Port> Core<P> {
     /// The place that a key of the port means, if its generation is still the one. Keys are our own: their kind is asked
     /// for elsewhere.
@@ -147,11 +158,13 @@ impl<P: Port> Core<P> {
     /// again under its lock.
     #[inline]
     pub(super) fn connection(&self, bits: u64) -> Result<(&Connection<P>, Handle), Status> {
-        let handle = Handle::from_bits(bits).ok_or(Status::Stale)?;
-        if handle.kind != Kind::Connection {
-            return Err(Status::WrongKind);
+        if Handle::kind_of(bits) != Kind::Connection as u64 {
+            return Err(names_no_connection(bits));
         }
-        let connection = self.connections.get(handle.index as usize).ok_or(Status::Stale)?;
+        let (engine, index, generation) =
+            (Handle::engine_of(bits), Handle::index_of(bits), Handle::generation_of(bits));
+        let handle = Handle { kind: Kind::Connection, engine, index, generation };
+        let connection = self.connections.get(index as usize).ok_or(Status::Stale)?;
         if connection.generation.load(Acquire) != handle.generation || connection.phase() == Phase::Free {
             return Err(Status::Stale);
         }

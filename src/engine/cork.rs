@@ -46,7 +46,7 @@ impl Cork {
     }
 
     /// Holds back one more send for a connection that has `apart` bytes in here. False: it must wait in its queue.
-    #[inline]
+    #[inline(always)]
     pub fn hold(&mut self, blocks: &Blocks, index: u32, apart: u32, slices: &[&[u8]], len: usize) -> bool {
         if apart == 0 {
             if !self.bytes.is_empty() && self.index != index {

@@ -17,7 +17,7 @@ use crate::port::{Completion, Interest, Port, Sink};
 use crate::status::Status;
 
 impl<P: Port> Sink for Desk<'_, P> {
-    #[inline]
+    #[inline(always)]
     fn interest(&mut self, key: u64) -> Interest {
         if !is_connection(key) {
             return Interest::Notify(-1);
@@ -36,7 +36,7 @@ impl<P: Port> Sink for Desk<'_, P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn wants_room(&mut self, key: u64) -> bool {
         if !is_connection(key) {
             return true;
@@ -45,7 +45,7 @@ impl<P: Port> Sink for Desk<'_, P> {
         connection.phase() != Phase::Open || connection.send_unsettled.load(SeqCst)
     }
 
-    #[inline]
+    #[inline(always)]
     fn complete(&mut self, key: u64, completion: Completion<'_>) {
         if !self.state.clock_is_fresh {
             self.state.clock_is_fresh = true;
@@ -63,7 +63,7 @@ fn is_connection(key: u64) -> bool {
 }
 
 impl<P: Port> Desk<'_, P> {
-    #[inline]
+    #[inline(always)]
     fn dispatch(&mut self, key: u64, completion: Completion<'_>) {
         if !is_connection(key) {
             return self.dispatch_other(key);
@@ -77,6 +77,7 @@ impl<P: Port> Desk<'_, P> {
         }
     }
 
+    #[cold]
     fn dispatch_other(&mut self, key: u64) {
         match Handle::from_bits(key) {
             Some(handle) if handle.kind == Kind::Server => self.accept_ready(handle),
@@ -85,6 +86,7 @@ impl<P: Port> Desk<'_, P> {
         }
     }
 
+    #[inline(never)]
     fn dispatch_rarer(
         &mut self,
         connection: &Connection<P>,
@@ -118,7 +120,7 @@ impl<P: Port> Desk<'_, P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn received(&mut self, connection: &Connection<P>, key: u64, data: &[u8]) {
         if connection.phase() != Phase::Open || connection.has(CLOSING) {
             return;

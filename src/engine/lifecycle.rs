@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use super::api::{Close, Patience};
 use super::config::EngineConfig;
 use super::connection::Connection;
-use super::core::{extra_blocks, Core, Endpoints, Life, Outside, port_setup};
+use super::core::{Core, Endpoints, Life, Outside, extra_blocks, port_setup};
 use super::endpoint::Role;
 use super::events::Level;
 use super::failure::{Failure, Outcome};
@@ -44,6 +44,7 @@ impl<P: Port> Core<P> {
             me: me.clone(),
             handle,
             started_ns: workers[0].port.now_ns(),
+            slow_callback_ns: u64::from(config.slow_callback_ms) * 1_000_000,
             log_level: config.log.as_ref().map_or(0, |log| log.level() as i32),
             connections: (0..most).map(|_| Connection::new(&blocks, first_generation)).collect(),
             slots: Slots::new(most),

@@ -2,6 +2,7 @@
 //! set while turns run, so a callback is told from any other caller by asking here.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::api::Engine;
@@ -20,7 +21,8 @@ pub struct Local {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Box<Local>>> = const { RefCell::new(None) };
+    // Empty again whenever no turn runs, so nothing is lost by never dropping it; to be asked it needs no registration.
+    static CURRENT: ManuallyDrop<RefCell<Option<Box<Local>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
 /// Makes this the thread's worker; gives the one before (an engine turned inside another's callback).
@@ -36,16 +38,7 @@ pub fn leave(before: Option<Box<Local>>) -> Option<Box<Local>> {
 /// Calls with the thread's worker, if a turn runs on this thread.
 #[inline]
 pub fn with<R>(call: impl FnOnce(Option<&Local>) -> R) -> R {
-    // A thread that is being torn down has no worker any more.
-    let mut call = Some(call);
-    let result = CURRENT.try_with(|current| (call.take()).map(|call| call(current.borrow().as_deref())));
-    match result {
-        Ok(Some(result)) => result,
-        _ => match call {
-            Some(call) => call(None),
-            None => unreachable!("called at most once"),
-        },
-    }
+    CURRENT.with(|current| call(current.borrow().as_deref()))
 }
 
 /// A number that tells this thread from every other that lives. `std::thread::current` would do, but allocates on a

@@ -154,7 +154,7 @@ pub fn with_connection(
         Some(local) => call(&*local.engine, Some(local)),
         None => match &read(Handle::engine_of(handle).into()).engine {
             Some((_, engine)) => call(&**engine, None),
-            None => Err(Status::Stale),
+            None => Err(core::names_no_connection(handle)),
         },
     })
 }

@@ -20,15 +20,28 @@ use crate::status::Status;
 /// The most slices of one send.
 pub const MAX_SLICES: usize = 64;
 
+#[inline(always)]
+fn total(slices: &[&[u8]]) -> usize {
+    slices.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len()))
+}
+
 impl<P: Port> Core<P> {
     /// Sends all of the slices, or nothing. `caller` is the worker of this engine whose callback runs on this thread.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(&self, conn: u64, slices: &[&[u8]], token: u64, caller: Option<&Local>) -> Result<(), Status> {
         if slices.len() > MAX_SLICES {
             return Err(Status::InvalidArgument);
         }
         let (connection, handle, mut side) = self.locked(conn)?;
         let own = caller.filter(|local| self.is_its_worker(local, connection));
+        if let Some(local) = own {
+            // The usual case, an answer, without another call.
+            if token == 0 && side.takes_sends() && self.hold_back(handle.index, &mut side, slices, total(slices), local)
+            {
+                side.messages_out += 1;
+                return Ok(());
+            }
+        }
         self.send_locked(connection, handle.index, &mut side, slices, token, own)
     }
 
@@ -39,7 +52,7 @@ impl<P: Port> Core<P> {
     }
 
     /// Takes a send. `own` is given inside a callback of the connection's worker: there the send is held back.
-    #[inline]
+    #[inline(never)]
     fn send_locked(
         &self,
         connection: &Connection<P>,
@@ -49,10 +62,10 @@ impl<P: Port> Core<P> {
         token: u64,
         own: Option<&Local>,
     ) -> Result<(), Status> {
-        if side.close.is_some() || side.socket.is_none() {
+        if !side.takes_sends() {
             return Err(Status::Closed);
         }
-        let len = slices.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len()));
+        let len = total(slices);
         match own.filter(|_| token == 0) {
             Some(local) if self.hold_back(index, side, slices, len, local) => {}
             _ => self.send_otherwise(connection, index, side, slices, len, token, own)?,
@@ -62,7 +75,7 @@ impl<P: Port> Core<P> {
     }
 
     /// Puts a send into the worker's own buffer, if it can.
-    #[inline]
+    #[inline(always)]
     fn hold_back(&self, index: u32, side: &mut SendSide<P>, slices: &[&[u8]], len: usize, local: &Local) -> bool {
         let apart = side.apart;
         if side.blocked || !side.queue.is_empty() || len > (side.limit - apart) as usize {
@@ -262,7 +275,7 @@ impl<P: Port> Core<P> {
     }
 
     /// Lets go of all that was held back in the callback that has just returned.
-    #[inline]
+    #[inline(always)]
     pub(super) fn flush_corks(&self) {
         local::with(|local| {
             let Some(local) = local else { return };
@@ -283,7 +296,7 @@ impl<P: Port> Core<P> {
     }
 
     /// Hands the bytes that the worker held back for a connection to the kernel, and what is queued behind them.
-    #[inline]
+    #[inline(always)]
     fn let_go(&self, connection: &Connection<P>, index: u32, side: &mut SendSide<P>, cork: &mut Cork) {
         if side.apart > 0 {
             if let Some(socket) = &side.socket {
@@ -328,9 +341,17 @@ impl<P: Port> Core<P> {
         self.note_blocked(connection, index, side);
     }
 
-    /// When blocks are back, lets those connections look again whose refused send would fit now. A connection is not
-    /// called for less than it needs, so this cannot go round in circles.
+    /// When blocks are back, lets those connections look again whose refused send would fit now.
+    #[inline]
     pub(super) fn feed_starving(&self) {
+        if self.least_need.load(Relaxed) != u32::MAX {
+            self.feed();
+        }
+    }
+
+    /// A connection is not called for less than it needs, so this cannot go round in circles.
+    #[cold]
+    fn feed(&self) {
         if self.least_need.load(Relaxed) > self.blocks.available() {
             return;
         }

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::*;
 use std::task::{Context, Waker};
 
 use super::api::Close;
+use super::core::{Core, Outside};
 use super::cork::Cork;
-use super::core::Core;
 use super::endpoint::Endpoint;
 use super::events::Level;
 use super::local::{self, Local};
@@ -46,6 +46,7 @@ pub struct State<P: Port> {
 /// Where completions are dispatched; apart from the ring, which the port holds meanwhile.
 pub struct Desk<'a, P: Port> {
     pub(super) core: &'a Core<P>,
+    pub(super) outside: &'a Outside<P>,
     pub(super) index: usize,
     pub(super) state: &'a mut State<P>,
 }
@@ -112,77 +113,84 @@ impl<P: Port> Worker<P> {
         })
     }
 
+    #[inline(always)]
     fn turn_inside(&mut self, timeout_ns: Option<u64>) -> u32 {
         if self.core.config.caller_driven {
-            // The host may have been away for long; a worker thread has just ended its turn before.
-            self.core.workers[self.index].sleeping.store(false, SeqCst);
-            self.desk().read_clock();
+            return self.turn_driven(timeout_ns);
         }
-        self.run_stories();
-        let mut completions = self.attend_all();
+        let mut completions = self.do_what_is_asked();
         completions += self.wait(timeout_ns);
-        self.core.workers[self.index].tasks.fire_timers(self.state.mark_ns);
-        self.desk().sweep_if_due();
-        if self.core.config.caller_driven {
-            // What this turn brought about is told in this turn, not when the host comes back.
-            self.run_stories();
-            completions += self.attend_all();
-            self.prepare_descriptor();
-        }
         completions
     }
 
-    fn desk(&mut self) -> Desk<'_, P> {
-        Desk { core: &self.core, index: self.index, state: &mut self.state }
+    fn turn_driven(&mut self, timeout_ns: Option<u64>) -> u32 {
+        // The host may have been away for long; a worker thread has just ended its turn before.
+        let mut desk = self.desk();
+        desk.outside.sleeping.store(false, SeqCst);
+        desk.read_clock();
+        let mut completions = self.do_what_is_asked();
+        completions += self.wait(timeout_ns);
+        // What this turn brought about is told in this turn, not when the host comes back.
+        completions += self.do_what_is_asked();
+        self.prepare_descriptor();
+        completions
     }
 
-    /// Waits on the port and dispatches what happened.
+    #[inline]
+    fn desk(&mut self) -> Desk<'_, P> {
+        let core = &*self.core;
+        Desk { core, outside: &core.workers[self.index], index: self.index, state: &mut self.state }
+    }
+
+    /// Moves on the stories that can go on, and looks at the connections that called for attention.
+    #[inline]
+    fn do_what_is_asked(&mut self) -> u32 {
+        let outside = &self.core.workers[self.index];
+        let (is_woken, is_called) = (outside.tasks.is_woken(), outside.is_called.load(Acquire));
+        if is_woken {
+            self.run_stories();
+        }
+        if is_woken || is_called { self.attend_all() } else { 0 }
+    }
+
+    /// Waits on the port and dispatches what happened; then looks at the clock.
+    #[inline(always)]
     fn wait(&mut self, timeout_ns: Option<u64>) -> u32 {
-        let timeout_ns = self.time_to_wait(timeout_ns);
-        let core = &self.core;
+        let core = &*self.core;
         let outside = &core.workers[self.index];
+        let mut desk = Desk { core, outside, index: self.index, state: &mut self.state };
+        let timeout_ns = desk.time_to_wait(timeout_ns);
         outside.sleeping.store(true, SeqCst);
-        let timeout_ns = if self.has_work() { Some(0) } else { timeout_ns };
-        self.state.clock_is_fresh = false;
-        let mut desk = Desk { core, index: self.index, state: &mut self.state };
+        let timeout_ns = if core.has_work(outside) { Some(0) } else { timeout_ns };
+        desk.state.clock_is_fresh = false;
         let waited = outside.port.wait(&mut self.ring, timeout_ns, &mut desk);
-        outside.sleeping.store(false, SeqCst);
+        // Who still sees it sleep wakes it once more than needed.
+        outside.sleeping.store(false, Release);
         if !desk.state.clock_is_fresh {
             desk.read_clock();
         }
+        outside.tasks.fire_timers(desk.state.mark_ns);
+        desk.sweep_if_due();
         waited.unwrap_or_else(|error| {
             core.log(Level::Error, format_args!("worker {}: wait on the port failed: {error}", self.index));
             0
         })
     }
 
-    fn has_work(&self) -> bool {
-        let outside = &self.core.workers[self.index];
-        outside.tasks.is_woken() || outside.is_called.load(SeqCst) || self.core.exiting.load(SeqCst)
-    }
-
     /// Between two turns the descriptor must tell of whatever makes the next one due.
     fn prepare_descriptor(&mut self) {
-        let due = self.desk().next_due_ns();
-        let outside = &self.core.workers[self.index];
-        if let Err(error) = outside.port.set_alarm(due) {
-            self.core.log(Level::Error, format_args!("the alarm of the engine's descriptor failed: {error}"));
+        let desk = self.desk();
+        let (core, outside) = (desk.core, desk.outside);
+        if let Err(error) = outside.port.set_alarm(desk.next_due_ns()) {
+            core.log(Level::Error, format_args!("the alarm of the engine's descriptor failed: {error}"));
         }
         outside.sleeping.store(true, SeqCst);
-        if self.has_work() {
+        if core.has_work(outside) {
             outside.port.wake();
         }
     }
 
-    fn time_to_wait(&mut self, timeout_ns: Option<u64>) -> Option<u64> {
-        let mark_ns = self.state.mark_ns;
-        let due = self.desk().next_due_ns().map(|due| due.saturating_sub(mark_ns));
-        match (timeout_ns, due) {
-            (Some(timeout), Some(due)) => Some(timeout.min(due)),
-            (one, other) => one.or(other),
-        }
-    }
-
+    #[cold]
     fn run_stories(&mut self) {
         let tasks = &self.core.workers[self.index].tasks;
         if !tasks.take_woken() {
@@ -202,17 +210,18 @@ impl<P: Port> Worker<P> {
         self.desk().called();
     }
 
+    #[cold]
     fn attend_all(&mut self) -> u32 {
-        let outside = &self.core.workers[self.index];
-        if !outside.is_called.load(Acquire) {
+        let core = &*self.core;
+        let outside = &core.workers[self.index];
+        if !outside.is_called.swap(false, SeqCst) {
             return 0;
         }
-        outside.is_called.store(false, SeqCst);
         std::mem::swap(&mut self.attention, &mut *lock(&outside.attention));
         let mut attended = 0;
         while let Some(index) = self.attention.pop() {
             attended += 1;
-            let mut desk = Desk { core: &self.core, index: self.index, state: &mut self.state };
+            let mut desk = Desk { core, outside, index: self.index, state: &mut self.state };
             let ring = &mut self.ring;
             if catch_unwind(AssertUnwindSafe(|| desk.attend(index, ring))).is_err() {
                 desk.contain(index);
@@ -222,28 +231,35 @@ impl<P: Port> Worker<P> {
     }
 }
 
-impl<P: Port> Desk<'_, P> {
-    /// After each callback: its time is counted, and what it corked leaves.
+impl<P: Port> Core<P> {
+    /// Whether a worker must not wait.
     #[inline]
+    fn has_work(&self, outside: &Outside<P>) -> bool {
+        outside.tasks.is_woken() || outside.is_called.load(SeqCst) || self.exiting.load(SeqCst)
+    }
+}
+
+impl<P: Port> Desk<'_, P> {
+    /// After each callback: its time is counted, and what it sent leaves.
+    #[inline(always)]
     pub(super) fn called(&mut self) {
         self.core.flush_corks();
-        let now_ns = self.core.workers[self.index].port.now_ns();
+        let outside = self.outside;
+        let now_ns = outside.port.now_ns();
         let took_ns = now_ns.saturating_sub(self.state.mark_ns);
         self.state.mark_ns = now_ns;
-        let outside = &self.core.workers[self.index];
         outside.callback_total_ns.store(outside.callback_total_ns.load(Relaxed) + took_ns, Relaxed);
         if took_ns > outside.callback_max_ns.load(Relaxed) {
             outside.callback_max_ns.store(took_ns, Relaxed);
         }
-        if took_ns > u64::from(self.core.config.slow_callback_ms) * 1_000_000 {
+        if took_ns > self.core.slow_callback_ns {
             self.report_slow(took_ns);
         }
     }
 
     #[cold]
     fn report_slow(&mut self, took_ns: u64) {
-        let outside = &self.core.workers[self.index];
-        outside.slow_callbacks.fetch_add(1, Relaxed);
+        self.outside.slow_callbacks.fetch_add(1, Relaxed);
         let ms = took_ns / 1_000_000;
         self.core.log(
             Level::Warning,
@@ -253,21 +269,32 @@ impl<P: Port> Desk<'_, P> {
     }
 
     /// Reads the clock for this turn.
+    #[inline]
     pub(super) fn read_clock(&mut self) {
-        let outside = &self.core.workers[self.index];
-        self.state.mark_ns = outside.port.now_ns();
-        outside.now_ms.store(((self.state.mark_ns - self.core.started_ns) / 1_000_000) as u32, Relaxed);
+        self.state.mark_ns = self.outside.port.now_ns();
+        let since_start_ns = self.state.mark_ns - self.core.started_ns;
+        self.outside.now_ms.store((since_start_ns / 1_000_000) as u32, Relaxed);
     }
 
     /// The clock of this turn.
     #[inline]
     pub(super) fn now_ms(&self) -> u32 {
-        self.core.now_ms(self.index)
+        self.outside.now_ms.load(Relaxed)
+    }
+
+    #[inline]
+    fn time_to_wait(&self, timeout_ns: Option<u64>) -> Option<u64> {
+        let due = self.next_due_ns().map(|due| due.saturating_sub(self.state.mark_ns));
+        match (timeout_ns, due) {
+            (Some(timeout), Some(due)) => Some(timeout.min(due)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// When this worker must look at the clock again.
+    #[inline]
     fn next_due_ns(&self) -> Option<u64> {
-        let timer = self.core.workers[self.index].tasks.next_timer_ns();
+        let timer = self.outside.tasks.next_timer_ns();
         let sweep = self.state.next_sweep_ms.map(|at| {
             let in_ms = (at.wrapping_sub(self.now_ms()) as i32).max(0) as u64;
             self.state.mark_ns + in_ms * 1_000_000

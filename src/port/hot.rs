@@ -39,7 +39,9 @@ mod system {
     ) -> libc::c_int {
         let (no_mask, mask_bytes) = (0_usize, 8_usize);
         // SAFETY: epoll_pwait(2) writes at most `most` events; without a mask it is epoll_wait.
-        unsafe { libc::syscall(libc::SYS_epoll_pwait, epoll, events, most, timeout, no_mask, mask_bytes) as libc::c_int }
+        unsafe {
+            libc::syscall(libc::SYS_epoll_pwait, epoll, events, most, timeout, no_mask, mask_bytes) as libc::c_int
+        }
     }
 }
 

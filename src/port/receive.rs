@@ -86,8 +86,24 @@ impl Receiver {
     /// Reads a socket until it is empty or its share of this turn is used up. Gives the number of completions.
     #[inline]
     pub(super) fn readable(&mut self, key: u64, hint: Hint, sink: &mut impl Sink) -> u32 {
+        // The usual case, one read that takes all there is, without another call.
+        let Interest::Receive(raw) = sink.interest(key) else { return self.read_on(key, hint, 0, sink) };
+        match socket::receive(raw, &mut self.buffer) {
+            Ok(length @ 1..) => {
+                sink.complete(key, Completion::Received(&self.buffer[..length]));
+                if length < self.buffer.len() && !hint.read_on {
+                    return 1;
+                }
+                1 + self.read_on(key, hint, 1, sink)
+            }
+            end => tell_end(key, end, hint, sink),
+        }
+    }
+
+    /// The same after so many receives.
+    #[inline(never)]
+    fn read_on(&mut self, key: u64, hint: Hint, mut receives: u32, sink: &mut impl Sink) -> u32 {
         let mut completions = 0;
-        let mut receives = 0;
         loop {
             // Asked each time: the callback before may have closed or paused the connection.
             let raw = match sink.interest(key) {
@@ -105,23 +121,31 @@ impl Receiver {
             }
             receives += 1;
             match socket::receive(raw, &mut self.buffer) {
-                Ok(0) => {
-                    sink.complete(key, Completion::EndOfStream);
-                    return completions + 1 + tell_error_after_end(key, hint, sink);
-                }
-                Ok(length) => {
+                Ok(length @ 1..) => {
                     sink.complete(key, Completion::Received(&self.buffer[..length]));
                     completions += 1;
                     if length < self.buffer.len() && !hint.read_on {
                         return completions;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return completions,
-                Err(error) => {
-                    sink.complete(key, Completion::Failed(error));
-                    return completions + 1;
-                }
+                end => return completions + tell_end(key, end, hint, sink),
             }
+        }
+    }
+}
+
+/// A receive that gave no bytes.
+#[inline(never)]
+fn tell_end(key: u64, end: io::Result<usize>, hint: Hint, sink: &mut impl Sink) -> u32 {
+    match end {
+        Ok(_) => {
+            sink.complete(key, Completion::EndOfStream);
+            1 + tell_error_after_end(key, hint, sink)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) => {
+            sink.complete(key, Completion::Failed(error));
+            1
         }
     }
 }

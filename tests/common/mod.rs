@@ -539,7 +539,9 @@ pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     data
 }
 
-/// Where a Unix socket of this test may be; the server takes the file away again.
-pub fn unix_path(port: u32) -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("wharf-{}-{port}.sock", std::process::id()))
+/// Where a Unix socket may be, another one each time; the server takes the file away again.
+pub fn unix_path() -> std::path::PathBuf {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    std::env::temp_dir().join(format!("wharf-{}-{number}.sock", std::process::id()))
 }
