@@ -1,6 +1,5 @@
 //! What the port reports becomes callbacks: the way of a message up.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
@@ -13,36 +12,23 @@ use super::failure::status_of;
 use super::worker::Desk;
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
-use crate::port::{Completion, Interest, Port, Sink};
+use crate::port::{Completion, Interest, Port, RawSocket, Reading, Sink};
 use crate::status::Status;
 
 impl<P: Port> Sink for Desk<'_, P> {
     #[inline(always)]
     fn interest(&mut self, key: u64) -> Interest {
         if !is_connection(key) {
-            return Interest::Notify(-1);
+            return Interest { read: Reading::Notify(-1), room: true };
         }
-        let Some((connection, _)) = self.core.connection_of(key) else { return Interest::Gone };
+        let Some((connection, _)) = self.core.connection_of(key) else { return GONE };
         let raw = connection.raw_socket();
         let flags = connection.flags.load(Acquire);
-        match connection.phase() {
-            Phase::Open if flags & (PEER_ENDED | PULL | PAUSED) == 0 => Interest::Receive(raw),
-            Phase::Free | Phase::Closed => Interest::Gone,
-            Phase::Lingering => Interest::Receive(raw),
-            _ if flags & PEER_ENDED != 0 => Interest::Nothing(raw),
-            _ if flags & PULL != 0 && flags & CLOSING == 0 => Interest::Notify(raw),
-            _ if flags & PAUSED != 0 => Interest::Nothing(raw),
-            _ => Interest::Receive(raw),
+        let phase = connection.phase();
+        if phase == Phase::Open && flags & (PEER_ENDED | PULL | PAUSED) == 0 {
+            return Interest { read: Reading::Receive(raw), room: connection.send_unsettled.load(SeqCst) };
         }
-    }
-
-    #[inline(always)]
-    fn wants_room(&mut self, key: u64) -> bool {
-        if !is_connection(key) {
-            return true;
-        }
-        let Some((connection, _)) = self.core.connection_of(key) else { return false };
-        connection.phase() != Phase::Open || connection.send_unsettled.load(SeqCst)
+        rarer_interest(raw, flags, phase, connection.send_unsettled.load(SeqCst))
     }
 
     #[inline(always)]
@@ -51,10 +37,25 @@ impl<P: Port> Sink for Desk<'_, P> {
             self.state.clock_is_fresh = true;
             self.read_clock();
         }
-        if catch_unwind(AssertUnwindSafe(|| self.dispatch(key, completion))).is_err() {
-            self.contain_fault_of(key);
-        }
+        self.state.serving = key;
+        self.dispatch(key, completion);
+        self.state.serving = 0;
     }
+}
+
+const GONE: Interest = Interest { read: Reading::Gone, room: false };
+
+#[inline(never)]
+fn rarer_interest(raw: RawSocket, flags: u8, phase: Phase, is_unsettled: bool) -> Interest {
+    let read = match phase {
+        Phase::Free | Phase::Closed => return GONE,
+        Phase::Lingering => Reading::Receive(raw),
+        _ if flags & PEER_ENDED != 0 => Reading::Nothing(raw),
+        _ if flags & PULL != 0 && flags & CLOSING == 0 => Reading::Notify(raw),
+        _ if flags & PAUSED != 0 => Reading::Nothing(raw),
+        _ => Reading::Receive(raw),
+    };
+    Interest { read, room: phase != Phase::Open || is_unsettled }
 }
 
 #[inline]
@@ -112,12 +113,16 @@ impl<P: Port> Desk<'_, P> {
         }
     }
 
+    /// What was being served when a panic was caught. False: nothing was.
     #[cold]
-    fn contain_fault_of(&mut self, key: u64) {
+    pub(super) fn contain_fault(&mut self) -> bool {
+        let key = std::mem::replace(&mut self.state.serving, 0);
         match self.core.connection_of(key) {
+            _ if key == 0 => {}
             Some((_, index)) if is_connection(key) => self.contain(index),
             _ => self.report_fault("an accept or connect"),
         }
+        key != 0
     }
 
     #[inline(always)]

@@ -88,6 +88,13 @@ impl Tasks {
     /// Wakes the stories whose time has come.
     #[inline]
     pub fn fire_timers(&self, now_ns: u64) {
+        if self.next_timer_ns.load(Ordering::Acquire) <= now_ns {
+            self.fire(now_ns);
+        }
+    }
+
+    #[cold]
+    fn fire(&self, now_ns: u64) {
         while self.next_timer_ns.load(Ordering::Acquire) <= now_ns {
             let due = {
                 let mut timers = lock(&self.timers);

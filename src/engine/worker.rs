@@ -41,6 +41,16 @@ pub struct State<P: Port> {
     mark_ns: u64,
     /// The clock was read since the wait ended.
     pub(super) clock_is_fresh: bool,
+    /// The key whose completion is being dispatched, or 0.
+    pub(super) serving: u64,
+}
+
+/// What was caught.
+enum Fault {
+    /// One connection (or accept) had it, and is ended.
+    Contained,
+    /// Nobody in particular.
+    OfTheTurn,
 }
 
 /// Where completions are dispatched; apart from the ring, which the port holds meanwhile.
@@ -83,6 +93,7 @@ impl<P: Port> Worker<P> {
                 next_sweep_ms: None,
                 mark_ns: core.workers[index].port.now_ns(),
                 clock_is_fresh: false,
+                serving: 0,
             },
         }
     }
@@ -91,8 +102,13 @@ impl<P: Port> Worker<P> {
     pub(super) fn run(&mut self) {
         let before = self.local.take().and_then(local::enter);
         while !self.core.exiting.load(SeqCst) {
-            // A contained fault was logged; the next turn goes on.
-            let _ = self.turn_contained(None);
+            // A contained fault was logged; the next turn goes on with what is left.
+            let _ = self.contained(|worker| {
+                while !worker.core.exiting.load(SeqCst) {
+                    worker.do_what_is_asked();
+                    worker.wait(None);
+                }
+            });
         }
         self.local = local::leave(before);
     }
@@ -100,27 +116,23 @@ impl<P: Port> Worker<P> {
     /// One turn; waits at most `timeout_ns` (None: for ever). Gives the number of completions.
     pub(super) fn turn(&mut self, timeout_ns: Option<u64>) -> Result<u32, Status> {
         let before = self.local.take().and_then(local::enter);
-        let completions = self.turn_contained(timeout_ns);
-        self.local = local::leave(before);
-        completions
-    }
-
-    /// Faults while a connection is served are contained where they happen; this is for all that is left.
-    fn turn_contained(&mut self, timeout_ns: Option<u64>) -> Result<u32, Status> {
-        catch_unwind(AssertUnwindSafe(|| self.turn_inside(timeout_ns))).map_err(|_| {
-            self.desk().report_fault("a turn");
-            Status::Panic
-        })
-    }
-
-    #[inline(always)]
-    fn turn_inside(&mut self, timeout_ns: Option<u64>) -> u32 {
-        if self.core.config.caller_driven {
-            return self.turn_driven(timeout_ns);
+        let mut completions = self.contained(|worker| worker.turn_driven(timeout_ns));
+        while let Err(Fault::Contained) = completions {
+            completions = self.contained(|worker| worker.turn_driven(Some(0)));
         }
-        let mut completions = self.do_what_is_asked();
-        completions += self.wait(timeout_ns);
-        completions
+        self.local = local::leave(before);
+        completions.map_err(|_| Status::Panic)
+    }
+
+    /// Catches a panic; when it came while a connection was served, that one ends and the others go on.
+    fn contained<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> Result<R, Fault> {
+        catch_unwind(AssertUnwindSafe(|| work(self))).map_err(|_| {
+            if self.desk().contain_fault() {
+                return Fault::Contained;
+            }
+            self.desk().report_fault("a turn");
+            Fault::OfTheTurn
+        })
     }
 
     fn turn_driven(&mut self, timeout_ns: Option<u64>) -> u32 {
@@ -170,7 +182,9 @@ impl<P: Port> Worker<P> {
             desk.read_clock();
         }
         outside.tasks.fire_timers(desk.state.mark_ns);
-        desk.sweep_if_due();
+        if desk.state.next_sweep_ms.is_some() {
+            desk.sweep_if_due();
+        }
         waited.unwrap_or_else(|error| {
             core.log(Level::Error, format_args!("worker {}: wait on the port failed: {error}", self.index));
             0

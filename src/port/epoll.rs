@@ -53,6 +53,9 @@ struct Bell {
 /// The events of a wait, the receive buffer and the ready list.
 pub struct EpollRing {
     events: Box<[libc::epoll_event]>,
+    /// Of the events of the last wait, the next one to hand over.
+    next: usize,
+    count: usize,
     receiver: Receiver,
     bell: Arc<Bell>,
 }
@@ -112,6 +115,24 @@ impl EpollPort {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    /// Waits for the next events.
+    #[inline]
+    fn fetch(&self, ring: &mut EpollRing, timeout: libc::c_int) -> io::Result<()> {
+        let (pointer, most) = (ring.events.as_mut_ptr(), ring.events.len() as libc::c_int);
+        // SAFETY: the kernel writes at most `most` events to the array, which is borrowed mutably for the call.
+        let count = unsafe { hot::epoll_wait(self.epoll.as_raw_fd(), pointer, most, timeout) };
+        ring.next = 0;
+        ring.count = count.max(0) as usize;
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            // A signal ends a wait, so that a host that turns the engine itself can act upon it.
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     fn timer(&self) -> io::Result<&OwnedFd> {
         if let Some(timer) = self.timer.get() {
             return Ok(timer);
@@ -140,7 +161,7 @@ impl Port for EpollPort {
         let port = EpollPort { epoll, bell: bell.clone(), timer: OnceLock::new(), alarm_at_ns };
         port.add(bell.event.as_raw_fd(), OWN, WAKE_KEY)?;
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT].into_boxed_slice();
-        Ok((port, EpollRing { events, receiver: Receiver::new(setup), bell }))
+        Ok((port, EpollRing { events, next: 0, count: 0, receiver: Receiver::new(setup), bell }))
     }
 
     fn heap_bytes(setup: &PortSetup) -> u64 {
@@ -207,23 +228,19 @@ impl Port for EpollPort {
         set
     }
 
+    #[inline]
     fn wait(&self, ring: &mut EpollRing, timeout_ns: Option<u64>, sink: &mut impl Sink) -> io::Result<u32> {
-        let EpollRing { events, receiver, bell } = ring;
-        let ready_before = receiver.ready();
-        let timeout = if ready_before > 0 { 0 } else { milliseconds(timeout_ns) };
-        let (pointer, most) = (events.as_mut_ptr(), events.len() as libc::c_int);
-        // SAFETY: the kernel writes at most `most` events to the array, which is borrowed mutably for the call.
-        let count = unsafe { hot::epoll_wait(self.epoll.as_raw_fd(), pointer, most, timeout) };
-        if count < 0 {
-            let error = io::Error::last_os_error();
-            // A signal ends a wait, so that a host that turns the engine itself can act upon it.
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+        let ready_before = ring.receiver.ready();
+        if ring.next == ring.count {
+            let timeout = if ready_before > 0 { 0 } else { milliseconds(timeout_ns) };
+            self.fetch(ring, timeout)?;
         }
+        let EpollRing { events, next, count, receiver, bell } = ring;
         let mut completions = 0;
-        for event in &events[..count.max(0) as usize] {
-            let (flags, key) = (event.events, event.u64);
+        while *next < *count {
+            let Some(&libc::epoll_event { events: flags, u64: key }) = events.get(*next) else { break };
+            // Before the sink, so that an event that makes it panic does not come again.
+            *next += 1;
             if key >= OWN_KEYS {
                 if key == ALARM_KEY {
                     // The same time may be set again.
@@ -231,13 +248,15 @@ impl Port for EpollPort {
                 }
                 continue;
             }
-            if flags & WRITABLE != 0 && sink.wants_room(key) {
+            let mut interest = sink.interest(key);
+            if flags & WRITABLE != 0 && interest.room {
                 sink.complete(key, Completion::Writable);
                 completions += 1;
+                interest = sink.interest(key);
             }
             if flags & READABLE != 0 {
                 let hint = Hint { read_on: flags & READ_ON != 0, error: flags & ERROR != 0 };
-                completions += receiver.readable(key, hint, sink);
+                completions += receiver.readable(key, interest.read, hint, sink);
             }
         }
         if ready_before > 0 {

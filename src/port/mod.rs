@@ -47,7 +47,7 @@ pub enum Completion<'a> {
     EndOfStream,
     /// The kernel has room for more bytes to send, or a connect has ended (see [`Port::connect_result`]).
     Writable,
-    /// A listener has connections to accept, or a connection in [`Interest::Notify`] has something to read.
+    /// A listener has connections to accept, or a connection in [`Reading::Notify`] has something to read.
     Readable,
     /// The socket broke.
     Failed(io::Error),
@@ -55,7 +55,17 @@ pub enum Completion<'a> {
 
 /// What the engine wants to know of a key at this moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Interest {
+pub struct Interest {
+    /// What to do when it is readable.
+    pub read: Reading,
+    /// Whether to tell [`Completion::Writable`]. Edge-triggered readiness tells of room with every message, and hardly
+    /// anybody waits for it.
+    pub room: bool,
+}
+
+/// What to do with a key that is readable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
     /// The key lives no more: drop the event.
     Gone,
     /// Read from this socket and hand over what came. It stays open until the sink is called again.
@@ -68,12 +78,11 @@ pub enum Interest {
 
 /// Who takes the completions of a wait.
 pub trait Sink {
-    /// Asked before each receive, so that a connection that was closed or paused a moment ago is left alone.
+    /// Asked before each event and each receive, so that a connection that was closed or paused a moment ago is left
+    /// alone.
     fn interest(&mut self, key: u64) -> Interest;
-    /// Asked before [`Completion::Writable`]: edge-triggered readiness tells of room with every message, and hardly
-    /// anybody waits for it.
-    fn wants_room(&mut self, key: u64) -> bool;
-    /// Told of each completion. May call everything on the port but [`Port::wait`].
+    /// Told of each completion. May call everything on the port but [`Port::wait`]. May panic: the wait is unwound then,
+    /// and the next one hands over the events that were left.
     fn complete(&mut self, key: u64, completion: Completion<'_>);
 }
 
@@ -170,7 +179,7 @@ pub trait Port: Send + Sync + Sized + 'static {
     fn local_address(socket: &Self::Socket) -> io::Result<Address>;
     /// The peer's address.
     fn peer_address(socket: &Self::Socket) -> io::Result<Address>;
-    /// The socket's number, for [`Interest`].
+    /// The socket's number, for [`Reading`].
     fn raw(socket: &Self::Socket) -> RawSocket;
 
     /// Monotonic time in nanoseconds from an arbitrary start.

@@ -40,6 +40,8 @@ struct Alarm {
 /// The events of a wait, the receive buffer and the ready list.
 pub struct PollingRing {
     events: Events,
+    /// Of the events of the last wait, the next one to hand over.
+    next: usize,
     receiver: Receiver,
     bell: Arc<Bell>,
 }
@@ -110,7 +112,7 @@ impl Port for PollingPort {
         }
         let bell = Arc::new(Bell { poller, is_watched: AtomicBool::new(false) });
         let events = Events::with_capacity(const { NonZeroUsize::new(EVENTS_PER_WAIT).unwrap() });
-        let ring = PollingRing { events, receiver: Receiver::new(setup), bell: bell.clone() };
+        let ring = PollingRing { events, next: 0, receiver: Receiver::new(setup), bell: bell.clone() };
         Ok((PollingPort { bell, alarm: Mutex::new(None) }, ring))
     }
 
@@ -166,22 +168,29 @@ impl Port for PollingPort {
     }
 
     fn wait(&self, ring: &mut PollingRing, timeout_ns: Option<u64>, sink: &mut impl Sink) -> io::Result<u32> {
-        let PollingRing { events, receiver, bell } = ring;
+        let PollingRing { events, next, receiver, bell } = ring;
         let ready_before = receiver.ready();
-        let timeout_ns = if ready_before > 0 { Some(0) } else { timeout_ns };
-        events.clear();
-        bell.poller.wait(events, timeout_ns.map(Duration::from_nanos))?;
+        if *next == events.len() {
+            let timeout_ns = if ready_before > 0 { Some(0) } else { timeout_ns };
+            events.clear();
+            *next = 0;
+            bell.poller.wait(events, timeout_ns.map(Duration::from_nanos))?;
+        }
         let mut completions = 0;
-        for event in events.iter() {
+        for event in events.iter().skip(*next) {
+            // Before the sink, so that an event that makes it panic does not come again.
+            *next += 1;
             let key = event.key as u64;
-            if event.writable && sink.wants_room(key) {
+            let mut interest = sink.interest(key);
+            if event.writable && interest.room {
                 sink.complete(key, Completion::Writable);
                 completions += 1;
+                interest = sink.interest(key);
             }
             if event.readable {
                 // Where the poller cannot tell, the socket is asked.
                 let hint = Hint { read_on: true, error: event.is_err() != Some(false) };
-                completions += receiver.readable(key, hint, sink);
+                completions += receiver.readable(key, interest.read, hint, sink);
             }
         }
         completions += receiver.take_turns(ready_before, sink);

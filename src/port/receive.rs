@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::{Completion, Interest, PortSetup, RawSocket, Sink, socket};
+use super::{Completion, PortSetup, RawSocket, Reading, Sink, socket};
 
 /// The most events of one wait.
 pub(super) const EVENTS_PER_WAIT: usize = 256;
@@ -78,16 +78,16 @@ impl Receiver {
         let mut completions = 0;
         for _ in 0..count {
             let Some(key) = self.ready.pop_front() else { break };
-            completions += self.readable(key, Hint::UNKNOWN, sink);
+            completions += self.read_on(key, Hint::UNKNOWN, 0, sink);
         }
         completions
     }
 
     /// Reads a socket until it is empty or its share of this turn is used up. Gives the number of completions.
     #[inline]
-    pub(super) fn readable(&mut self, key: u64, hint: Hint, sink: &mut impl Sink) -> u32 {
+    pub(super) fn readable(&mut self, key: u64, read: Reading, hint: Hint, sink: &mut impl Sink) -> u32 {
         // The usual case, one read that takes all there is, without another call.
-        let Interest::Receive(raw) = sink.interest(key) else { return self.read_on(key, hint, 0, sink) };
+        let Reading::Receive(raw) = read else { return self.read_on(key, hint, 0, sink) };
         match socket::receive(raw, &mut self.buffer) {
             Ok(length @ 1..) => {
                 sink.complete(key, Completion::Received(&self.buffer[..length]));
@@ -106,14 +106,14 @@ impl Receiver {
         let mut completions = 0;
         loop {
             // Asked each time: the callback before may have closed or paused the connection.
-            let raw = match sink.interest(key) {
-                Interest::Receive(raw) => raw,
-                Interest::Gone => return completions,
-                Interest::Notify(_) => {
+            let raw = match sink.interest(key).read {
+                Reading::Receive(raw) => raw,
+                Reading::Gone => return completions,
+                Reading::Notify(_) => {
                     sink.complete(key, Completion::Readable);
                     return completions + 1;
                 }
-                Interest::Nothing(raw) => return completions + tell_error(key, raw, hint, sink),
+                Reading::Nothing(raw) => return completions + tell_error(key, raw, hint, sink),
             };
             if receives == self.receives_per_turn {
                 self.look_again(key);
@@ -165,8 +165,8 @@ fn tell_error_after_end(key: u64, hint: Hint, sink: &mut impl Sink) -> u32 {
     if !hint.error {
         return 0;
     }
-    match sink.interest(key) {
-        Interest::Receive(raw) | Interest::Nothing(raw) => tell_error(key, raw, hint, sink),
-        Interest::Notify(_) | Interest::Gone => 0,
+    match sink.interest(key).read {
+        Reading::Receive(raw) | Reading::Nothing(raw) => tell_error(key, raw, hint, sink),
+        Reading::Notify(_) | Reading::Gone => 0,
     }
 }

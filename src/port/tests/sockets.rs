@@ -21,7 +21,7 @@ fn a_listener_tells_again_until_all_is_accepted<P: Port>() {
     // The dual-mode listener takes IPv4 as well, and calls it so.
     let peer = TcpStream::connect(("127.0.0.1", place.port())).unwrap();
     let mut sink = Recorder::default();
-    sink.interests.insert(LISTENER_KEY, Interest::Notify(-1));
+    sink.interests.insert(LISTENER_KEY, Reading::Notify(-1));
     for _ in 0..2 {
         port.wait(&mut ring, Some(1_000_000_000), &mut sink).unwrap();
         assert_eq!(sink.told.pop(), Some((LISTENER_KEY, Told::Readable)));
@@ -44,7 +44,7 @@ fn connect_to<P: Port>(address: SocketAddr, from: Option<&str>) -> io::Result<P:
     let from = from.map(|text| Address::parse_local(text).unwrap());
     let socket = port.connect(&Address::from(address), from.as_ref(), &StreamOptions::default())?;
     let mut sink = Recorder::default();
-    sink.interests.insert(KEY, Interest::Notify(-1));
+    sink.interests.insert(KEY, Reading::Notify(-1));
     port.attach(&socket, KEY)?;
     port.wait(&mut ring, Some(5_000_000_000), &mut sink)?;
     assert!(sink.told.contains(&(KEY, Told::Writable)), "{:?}", sink.told);
