@@ -3,7 +3,8 @@
 # make test       every test, on both ports
 # make install    PREFIX=/usr/local, DESTDIR= for packagers
 # make header     include/wharf.h anew from the sources
-# make bench-echo CPU of an echoed message beside a bare epoll loop
+# make bench      speed and memory beside the usual libraries: QUICK=1, ONLY=wharf,libuv, SCENARIO=churn, ROUNDS=5
+# make bench-instructions   instructions of a message against their budgets
 # make lint fmt clean
 
 CARGO   ?= cargo
@@ -76,15 +77,7 @@ uninstall:
 	rm -f $(LIBDIR)/$(SHARED_FULL) $(LIBDIR)/$(SHARED_MAJOR) $(LIBDIR)/$(SHARED) $(LIBDIR)/libwharf.a
 	rm -f $(INCDIR)/wharf.h $(PCDIR)/wharf.pc
 
-BENCH := $(TARGET)/bench
-
-bench-echo: $(RELEASE)/$(SHARED)
-	mkdir -p $(BENCH)
-	ln -sf ../release/$(SHARED) $(BENCH)/$(SHARED_MAJOR)
-	$(CC) -O2 -o $(BENCH)/bare_epoll benches/bare_epoll.c
-	$(CC) -O2 -o $(BENCH)/load benches/load.c
-	$(CC) -O2 -Iinclude -o $(BENCH)/wharf_echo benches/wharf_echo.c -L$(RELEASE) -lwharf '-Wl,-rpath,$$ORIGIN'
-	python3 benches/compare.py $(BENCH)
+include benches/benches.mk
 
 # build.rs writes the header into its OUT_DIR; the newest one is the one of these sources.
 header: $(RELEASE)/$(SHARED)
@@ -101,4 +94,4 @@ clean:
 	$(CARGO) clean
 
 FORCE:
-.PHONY: all bench-echo demo test install uninstall header fmt lint clean FORCE
+.PHONY: all demo test install uninstall header fmt lint clean FORCE

@@ -12,8 +12,10 @@
 long option(const char *key, long fallback); /* the number of KEY=NUMBER on the command line */
 double option_fraction(const char *key, double fallback);
 void options_end(void); /* after the last option(): whatever was not asked for is a mistake */
-void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2))); /* adds errno's text when it is set */
+/* Adds errno's text when it is set. */
+void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 uint64_t now_ns(void);
+int server_port(void);
 
 /* load.c: the measured phase. Whatever is before begin and after end does not count. */
 
@@ -62,9 +64,12 @@ int wait_ready_until(struct epoll_event *events, int count, uint64_t until_ns);
 /* The scenarios */
 
 void exchange(struct connection *all, long count, size_t burst, uint64_t bursts, struct histogram *latencies);
-void scenario_pingpong(void), scenario_pipeline(void), scenario_broadcast(void), scenario_push(void); /* load_messages.c */
-void scenario_bulk(void), scenario_sink(void);                                                        /* load_messages.c */
-void scenario_rate(void), scenario_block(void);                                                       /* load_paced.c */
-void scenario_churn(void), scenario_idle(void), scenario_stall(void);                                 /* load_lives.c */
+/* load_messages.c */
+void scenario_pingpong(void), scenario_pipeline(void), scenario_broadcast(void), scenario_push(void);
+void scenario_bulk(void), scenario_sink(void);
+/* load_paced.c */
+void scenario_rate(void), scenario_block(void);
+/* load_lives.c */
+void scenario_churn(void), scenario_idle(void), scenario_stall(void);
 
 #endif

@@ -45,8 +45,6 @@ static void bind_in_turn(int fd) {
   if (bind(fd, (struct sockaddr *)&local, sizeof local) != 0) fail("bind");
 }
 
-extern int server_port(void);
-
 void connection_open(struct connection *c, uint32_t start) {
   if (epoll < 0) prepare();
   int on = 1;

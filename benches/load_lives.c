@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "load.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -99,4 +100,12 @@ void scenario_stall(void) {
   sleep_ns((uint64_t)(seconds * 1e9));
   measure_end();
   report(1, 1, 1, NULL, NULL);
+  struct epoll_event event; /* all is measured; now it may read, to see that there was something */
+  const char *bytes;
+  wait_ready(&event, 1);
+  size_t n = receive_raw(&c, &bytes);
+  errno = 0;
+  if (n == 0) fail("the server closed the connection");
+  for (size_t i = 0; i < n; i++)
+    if (bytes[i] != 0) fail("wrong bytes were produced");
 }

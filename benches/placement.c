@@ -1,9 +1,11 @@
 /* How far CPU 0 and CPU 1 are from each other now: two threads, one on each, hand a cache line to and fro for 20 ms.
- * Prints the nanoseconds of a round trip. A virtual machine's CPUs move; figures of different placements do not compare. */
+ * Prints the nanoseconds of a round trip. A virtual machine's CPUs move; figures of different placements do not
+ * compare. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +66,7 @@ int main(void) {
   }
   atomic_store(&over, true);
   pthread_join(other, NULL);
-  qsort(slices, (size_t)count, sizeof *slices, ascending); /* the median: a slice in which one of them slept is no distance */
-  printf("%.0f\n", slices[count / 2]);
+  qsort(slices, (size_t)count, sizeof *slices, ascending);
+  printf("%.0f\n", slices[count / 2]); /* the median: a slice in which one of them slept is no distance */
   return 0;
 }

@@ -84,6 +84,9 @@ pub trait Engine: Send + Sync {
     /// The counters of a client.
     fn client_stats(&self, client: u64) -> Result<Stats, Status>;
 
+    /// Takes the usual send, an answer in a callback, where nothing is in its way. False: nothing was done, and
+    /// [`Engine::send`] must see to it. `caller` is as there.
+    fn answer(&self, conn: u64, data: &[u8], caller: &Local) -> bool;
     /// Sends all of the slices as one piece, or nothing. A token other than 0 asks for one `on_sent`. `caller` is the
     /// worker of this engine in whose callback the call is made, if it is made in one.
     fn send(&self, conn: u64, slices: &[&[u8]], token: u64, caller: Option<&Local>) -> Result<(), Status>;

@@ -45,9 +45,10 @@ impl Cork {
         }
     }
 
-    /// Holds back one more send for a connection that has `apart` bytes in here. False: it must wait in its queue.
+    /// Whether `len` more bytes of a connection that has `apart` bytes in here can be appended; otherwise they must wait
+    /// in its queue.
     #[inline(always)]
-    pub fn hold(&mut self, blocks: &Blocks, index: u32, apart: u32, slices: &[&[u8]], len: usize) -> bool {
+    pub fn has_room(&mut self, blocks: &Blocks, index: u32, apart: u32, len: usize) -> bool {
         if apart == 0 {
             if !self.bytes.is_empty() && self.index != index {
                 return false;
@@ -56,13 +57,7 @@ impl Cork {
             self.bytes.clear();
             self.index = index;
         }
-        if len > CORK_BYTES - self.bytes.len() || !(self.is_backed || self.back(blocks)) {
-            return false;
-        }
-        for slice in slices {
-            self.bytes.extend_from_slice(slice);
-        }
-        true
+        len <= CORK_BYTES - self.bytes.len() && (self.is_backed || self.back(blocks))
     }
 
     #[cold]

@@ -110,7 +110,11 @@ impl<P: Port> Engine for Core<P> {
         Ok(self.endpoint(client, Kind::Client)?.stats(&self.connections))
     }
 
-    #[inline]
+    fn answer(&self, conn: u64, data: &[u8], caller: &Local) -> bool {
+        failpoint::hit(failpoint::Point::Send);
+        Core::answer(self, conn, data, caller)
+    }
+
     fn send(&self, conn: u64, slices: &[&[u8]], token: u64, caller: Option<&Local>) -> Result<(), Status> {
         failpoint::hit(failpoint::Point::Send);
         Core::send(self, conn, slices, token, caller)

@@ -12,7 +12,7 @@ use super::cork::{CORK_BYTES, Cork};
 use super::failure::status_of;
 use super::local::{self, Local};
 use super::send_queue::{Flushed, Reservation};
-use crate::pool::handle::Kind;
+use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
 use crate::port::Port;
 use crate::status::Status;
@@ -20,28 +20,33 @@ use crate::status::Status;
 /// The most slices of one send.
 pub const MAX_SLICES: usize = 64;
 
-#[inline(always)]
-fn total(slices: &[&[u8]]) -> usize {
-    slices.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len()))
-}
-
 impl<P: Port> Core<P> {
-    /// Sends all of the slices, or nothing. `caller` is the worker of this engine whose callback runs on this thread.
+    /// Takes the usual send, an answer in a callback of its connection's worker. False: [`Core::send`] must see to it.
     #[inline(always)]
+    pub(super) fn answer(&self, conn: u64, data: &[u8], caller: &Local) -> bool {
+        let index = Handle::index_of(conn);
+        let Some(connection) = self.connections.get(index as usize) else { return false };
+        if Handle::kind_of(conn) != Kind::Connection as u64
+            || u32::from(connection.worker.load(Relaxed)) != caller.worker
+        {
+            return false;
+        }
+        let mut side = lock(&connection.send);
+        if connection.generation.load(Relaxed) != Handle::generation_of(conn) || !side.takes_sends() {
+            return false;
+        }
+        let held = self.hold_back(index, &mut side, data.len(), caller, |bytes| bytes.extend_from_slice(data));
+        side.messages_out += u64::from(held);
+        held
+    }
+
+    /// Sends all of the slices, or nothing. `caller` is the worker of this engine whose callback runs on this thread.
     pub(super) fn send(&self, conn: u64, slices: &[&[u8]], token: u64, caller: Option<&Local>) -> Result<(), Status> {
         if slices.len() > MAX_SLICES {
             return Err(Status::InvalidArgument);
         }
         let (connection, handle, mut side) = self.locked(conn)?;
         let own = caller.filter(|local| self.is_its_worker(local, connection));
-        if let Some(local) = own {
-            // The usual case, an answer, without another call.
-            if token == 0 && side.takes_sends() && self.hold_back(handle.index, &mut side, slices, total(slices), local)
-            {
-                side.messages_out += 1;
-                return Ok(());
-            }
-        }
         self.send_locked(connection, handle.index, &mut side, slices, token, own)
     }
 
@@ -65,9 +70,9 @@ impl<P: Port> Core<P> {
         if !side.takes_sends() {
             return Err(Status::Closed);
         }
-        let len = total(slices);
+        let len = slices.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len()));
         match own.filter(|_| token == 0) {
-            Some(local) if self.hold_back(index, side, slices, len, local) => {}
+            Some(local) if self.hold_back_all(index, side, slices, len, local) => {}
             _ => self.send_otherwise(connection, index, side, slices, len, token, own)?,
         }
         side.messages_out += 1;
@@ -76,17 +81,37 @@ impl<P: Port> Core<P> {
 
     /// Puts a send into the worker's own buffer, if it can.
     #[inline(always)]
-    fn hold_back(&self, index: u32, side: &mut SendSide<P>, slices: &[&[u8]], len: usize, local: &Local) -> bool {
+    fn hold_back(
+        &self,
+        index: u32,
+        side: &mut SendSide<P>,
+        len: usize,
+        local: &Local,
+        append: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
         let apart = side.apart;
         if side.blocked || !side.queue.is_empty() || len > (side.limit - apart) as usize {
             return false;
         }
-        let held = local.cork.borrow_mut().hold(&self.blocks, index, apart, slices, len);
-        if held {
+        let cork = &mut *local.cork.borrow_mut();
+        let has_room = cork.has_room(&self.blocks, index, apart, len);
+        if has_room {
+            append(&mut cork.bytes);
             side.apart = apart + len as u32;
             side.queue.count_apart(len);
         }
-        held
+        has_room
+    }
+
+    fn hold_back_all(
+        &self,
+        index: u32,
+        side: &mut SendSide<P>,
+        slices: &[&[u8]],
+        len: usize,
+        local: &Local,
+    ) -> bool {
+        self.hold_back(index, side, len, local, |bytes| slices.iter().for_each(|slice| bytes.extend_from_slice(slice)))
     }
 
     /// Takes a send into the queue, or hands it to the kernel.
@@ -109,7 +134,7 @@ impl<P: Port> Core<P> {
             if side.close.is_some() {
                 return Err(Status::Closed);
             }
-            if token == 0 && !is_large && self.hold_back(index, side, slices, len, local) {
+            if token == 0 && !is_large && self.hold_back_all(index, side, slices, len, local) {
                 return Ok(());
             }
         }
@@ -461,7 +486,7 @@ impl<P: Port> Core<P> {
     pub(super) fn wait_changed<'a>(
         &'a self,
         connection: &'a Connection<P>,
-        handle: crate::pool::handle::Handle,
+        handle: Handle,
         mut side: std::sync::MutexGuard<'a, SendSide<P>>,
         deadline: Option<Instant>,
     ) -> Result<std::sync::MutexGuard<'a, SendSide<P>>, Status> {

@@ -70,7 +70,10 @@ pub unsafe extern "C" fn wharf_send(conn: wharf_conn, data: *const c_void, len: 
     guard(|| {
         // SAFETY: the conventions of the header: len bytes are readable.
         let data = unsafe { bytes_in(data, len) }?;
-        with_connection(conn, |engine, caller| engine.send(conn, &[data], 0, caller))
+        with_connection(conn, |engine, caller| match caller {
+            Some(caller) if engine.answer(conn, data, caller) => Ok(()),
+            _ => engine.send(conn, &[data], 0, caller),
+        })
     })
 }
 
