@@ -1175,7 +1175,8 @@ typedef struct wharf_broadcast_result {
  * - conn: the connection
  * - data, len: the bytes; copied or sent before the call returns. 0 bytes are sent by doing nothing
  *
- * Never blocks. On a connection with nothing queued the bytes go straight to the system from this thread. Inside a
+ * Never blocks. On a connection with nothing queued the bytes go straight to the system from this thread; when other
+ * threads send so much that the worker keeps up better, small sends are left to it and leave together. Inside a
  * callback of the connection's worker small sends are held back until the callback returns, and then leave together.
  * What the system has no room for waits in the queue. The bytes of one connection leave in the order in which the
  * calls were taken.

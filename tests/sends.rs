@@ -168,6 +168,43 @@ on_every_port! {
         }
     }
 
+    fn a_broadcast_in_a_callback_reaches_all_although_the_pool_is_small(port) {
+        const PEERS: usize = 200;
+        for blocks in [32, 1024] {
+            let engine = Engine::with(port, |config| {
+                config.buffer_bytes = 1024;
+                config.pool_bytes = blocks << 10;
+            });
+            let server = Arc::new(AtomicU64::new(0));
+            let (to, result) = (server.clone(), Arc::new(AtomicU64::new(0)));
+            let told = result.clone();
+            let recorder = Recorder::with_hook(move |event| {
+                if let Event::Receive(_, data) = event {
+                    let mut taken = broadcast_result();
+                    for byte in data {
+                        let message = [*byte; 500];
+                        ok(unsafe {
+                            wharf_server_broadcast(to.load(SeqCst), message.as_ptr().cast(), 500, 0, &mut taken)
+                        });
+                        told.fetch_add(taken.taken.into(), SeqCst);
+                    }
+                }
+            });
+            let made = engine.server(&recorder);
+            server.store(made.0, SeqCst);
+            let mut peers: Vec<_> = (0..PEERS).map(|_| made.connect()).collect();
+            recorder.wait_opens(PEERS);
+            write_all(&mut peers[0], &[1, 2, 3]);
+            for peer in &mut peers {
+                let expected = [[1; 500], [2; 500], [3; 500]].concat();
+                assert!(read_exact(peer, 1500) == expected);
+            }
+            assert_eq!(result.load(SeqCst), 3 * PEERS as u64);
+            assert!(engine.stats().pool_blocks_peak <= blocks);
+            until("the pool is whole", || engine.stats().pool_blocks_in_use == 0);
+        }
+    }
+
     fn a_send_with_a_token_on_a_broken_socket_costs_no_block(port) {
         let engine = Engine::with(port, |config| config.flags = WHARF_ENGINE_CALLER_DRIVEN);
         let recorder = Recorder::new();

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include <wharf.h>
 
-enum { MESSAGE = 64, PIECE = 64 << 10, THREADS = 4 };
+enum { MESSAGE = 64, PIECE = 64 << 10, THREADS = 4, MOST_UNSENT = 256 };
 
 static wharf_server server;
 static long connections = 64, count = 1000, bytes = 1024;
@@ -246,6 +246,9 @@ int main(int argc, char **argv) {
   if (is_polling) engine_config.port = WHARF_PORT_POLLING;
   if (is_caller_driven) engine_config.flags = WHARF_ENGINE_CALLER_DRIVEN;
   wharf_server_config config = { .struct_size = sizeof config, .address = "127.0.0.1:0", .backlog = 4096 };
+  /* Messages that are not with the kernel: as many for each thread as the other servers let it have. */
+  if (argc > 1 && strcmp(argv[1], "push") == 0)
+    config.send_queue_limit_bytes = (uint32_t)(MOST_UNSENT * MESSAGE / ((connections + THREADS - 1) / THREADS));
   wharf_handler handler = { .struct_size = sizeof handler };
   wharf_error error = { .struct_size = sizeof error };
   if (argc < 2 || !handler_of(argv[1], &handler)) {

@@ -85,7 +85,9 @@ impl<P: Port> Desk<'_, P> {
 
     fn flush_then_end(&mut self, connection: &Connection<P>, side: &mut SendSide<P>, how: Close) -> Step {
         if side.waiting() == 0 && !side.fin_sent {
-            if let Some(socket) = &side.socket {
+            // Where the peer has ended, too, closing the socket says it as well.
+            let closes_now = how == Close::Flush && connection.has(PEER_ENDED);
+            if let Some(socket) = side.socket.as_ref().filter(|_| !closes_now) {
                 // A socket that cannot be shut down is broken; the port will say so.
                 let _ = P::shutdown_send(socket);
             }

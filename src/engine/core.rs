@@ -99,6 +99,9 @@ pub struct Outside<P: Port> {
     pub(super) open: AtomicU32,
     /// Milliseconds since the engine began, read once a turn.
     pub(super) now_ms: AtomicU32,
+    /// How many sends of other threads came in a millisecond.
+    pub(super) foreign_sends_ms: AtomicU32,
+    pub(super) foreign_sends: AtomicU32,
     pub(super) slow_callbacks: AtomicU64,
     pub(super) callback_max_ns: AtomicU64,
     pub(super) callback_total_ns: AtomicU64,
@@ -327,6 +330,8 @@ impl<P: Port> Outside<P> {
             sleeping: AtomicBool::new(false),
             open: AtomicU32::new(0),
             now_ms: AtomicU32::new(0),
+            foreign_sends_ms: AtomicU32::new(0),
+            foreign_sends: AtomicU32::new(0),
             slow_callbacks: AtomicU64::new(0),
             callback_max_ns: AtomicU64::new(0),
             callback_total_ns: AtomicU64::new(0),

@@ -2,7 +2,10 @@
 //!
 //! The first connection that a callback sends to has its bytes in the worker's own buffer, apart from the queue, so the
 //! usual case - an answer - touches no memory that another thread writes. Whatever else a callback sends waits in the
-//! queues of its connections. Either way the pool has room for it: nothing that was taken can fail for want of blocks.
+//! queues of its connections; when those are many they leave a few at a time, and what arrives meanwhile is looked at in
+//! between: what it makes a callback send then leaves together with what waits still. Either way the pool has room for it: nothing that was taken can fail for want of blocks.
+
+use std::collections::VecDeque;
 
 use crate::pool::blocks::Blocks;
 
@@ -10,14 +13,17 @@ use crate::pool::blocks::Blocks;
 /// (behind what is held back): the copy would cost more than the system call that it saves.
 pub const CORK_BYTES: usize = 16 << 10;
 
+/// Queues that are let go before the port is asked again.
+pub const FLUSHES_AT_ONCE: usize = 64;
+
 /// One worker's held-back bytes.
 pub struct Cork {
     /// Those of one connection, all of them before what is in its queue.
     pub bytes: Vec<u8>,
     /// Which connection; its `apart` tells how many of `bytes` are its.
     pub index: u32,
-    /// Connections with bytes in their queues, each once; room for all is set aside.
-    pub queued: Vec<u32>,
+    /// Connections with bytes in their queues; room for as many as there can be is set aside.
+    pub queued: VecDeque<u32>,
     /// Blocks are reserved into which all of `bytes` would fit.
     is_backed: bool,
     backing: u32,
@@ -39,7 +45,7 @@ impl Cork {
         Cork {
             bytes: Vec::with_capacity(CORK_BYTES),
             index: 0,
-            queued: Vec::with_capacity(max_connections as usize),
+            queued: VecDeque::with_capacity(max_connections as usize),
             is_backed: true,
             backing: backing_blocks(block_bytes),
         }

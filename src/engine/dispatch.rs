@@ -35,6 +35,8 @@ impl<P: Port> Sink for Desk<'_, P> {
     fn complete(&mut self, key: u64, completion: Completion<'_>) {
         if !self.state.clock_is_fresh {
             self.state.clock_is_fresh = true;
+            // The wait is over: what calls for attention from here on is seen without waking anybody.
+            self.outside.sleeping.store(false, Release);
             self.read_clock();
         }
         self.state.serving = key;
@@ -247,6 +249,8 @@ impl<P: Port> Desk<'_, P> {
             return;
         }
         failpoint::hit(failpoint::Point::Attend);
+        // What other threads left to this worker.
+        self.core.flush_locked(connection, index, &mut lock(&connection.send));
         self.tell_sent(connection, index);
         self.tell_writable(connection, index);
         self.progress(index);

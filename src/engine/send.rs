@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::api::{Broadcast, Patience};
 use super::connection::{Connection, Phase, SendSide};
 use super::core::Core;
-use super::cork::{CORK_BYTES, Cork};
+use super::cork::{CORK_BYTES, Cork, FLUSHES_AT_ONCE};
 use super::failure::status_of;
 use super::local::{self, Local};
 use super::send_queue::{Flushed, Reservation};
@@ -17,6 +17,8 @@ use crate::pool::lock;
 use crate::port::Port;
 use crate::status::Status;
 
+/// Sends of other threads in one millisecond, to all connections of a worker, after which the worker sends for them.
+const BURST_PER_MS: u32 = 32;
 /// The most slices of one send.
 pub const MAX_SLICES: usize = 64;
 
@@ -103,14 +105,7 @@ impl<P: Port> Core<P> {
         has_room
     }
 
-    fn hold_back_all(
-        &self,
-        index: u32,
-        side: &mut SendSide<P>,
-        slices: &[&[u8]],
-        len: usize,
-        local: &Local,
-    ) -> bool {
+    fn hold_back_all(&self, index: u32, side: &mut SendSide<P>, slices: &[&[u8]], len: usize, local: &Local) -> bool {
         self.hold_back(index, side, len, local, |bytes| slices.iter().for_each(|slice| bytes.extend_from_slice(slice)))
     }
 
@@ -138,6 +133,7 @@ impl<P: Port> Core<P> {
                 return Ok(());
             }
         }
+        let is_foreign = own.is_none();
         let own = own.filter(|_| !is_large);
         if own.is_none() && side.corked {
             // What is corked leaves first; before the reservation, which counts on the queue as it is.
@@ -152,9 +148,17 @@ impl<P: Port> Core<P> {
         if let Some(local) = own {
             side.queue.push(&self.blocks, held, slices, len, 0, token);
             if !side.corked && !side.blocked {
-                side.corked = true;
-                local.cork.borrow_mut().queued.push(index);
+                let queued = &mut local.cork.borrow_mut().queued;
+                if queued.len() < queued.capacity() {
+                    side.corked = true;
+                    queued.push_back(index);
+                } else {
+                    self.flush_locked(connection, index, side);
+                }
             }
+        } else if is_foreign && !is_large && self.is_in_a_burst(connection) {
+            side.queue.push(&self.blocks, held, slices, len, 0, token);
+            self.call_attention(connection, index);
         } else {
             self.send_direct(connection, index, side, held, slices, len, token)?;
         }
@@ -162,6 +166,26 @@ impl<P: Port> Core<P> {
             self.call_attention(connection, index);
         }
         Ok(())
+    }
+
+    /// Whether other threads send so much to connections of this one's worker that it should do it for them, all that has
+    /// come meanwhile in one system call. It must be able to look at once: it waits on its port, or is quick.
+    fn is_in_a_burst(&self, connection: &Connection<P>) -> bool {
+        if self.config.caller_driven {
+            return false; // Nobody knows when the host turns next.
+        }
+        let outside = &self.workers[connection.worker.load(Relaxed) as usize];
+        let now_ms = self.clock_ms();
+        let (at_ms, count) = (outside.foreign_sends_ms.load(Relaxed), outside.foreign_sends.load(Relaxed));
+        // Threads that meet here may miscount, which only moves the border.
+        if at_ms != now_ms {
+            outside.foreign_sends_ms.store(now_ms, Relaxed);
+            outside.foreign_sends.store(1, Relaxed);
+            return false;
+        }
+        outside.foreign_sends.store(count.saturating_add(1), Relaxed);
+        let is_quick = || now_ms.wrapping_sub(outside.now_ms.load(Relaxed)) <= 1;
+        count >= BURST_PER_MS && (outside.sleeping.load(Relaxed) || is_quick())
     }
 
     /// Reserves room in the queue and in the pool, or says which of them has none and remembers to tell when it has.
@@ -299,25 +323,34 @@ impl<P: Port> Core<P> {
         }
     }
 
-    /// Lets go of all that was held back in the callback that has just returned.
+    /// Lets go of what was held back in the callback that has just returned. True: some of it is left for the next turn.
     #[inline(always)]
-    pub(super) fn flush_corks(&self) {
+    pub(super) fn flush_corks(&self) -> bool {
         local::with(|local| {
-            let Some(local) = local else { return };
+            let Some(local) = local else { return false };
             let cork = &mut *local.cork.borrow_mut();
             if !cork.bytes.is_empty() {
                 let connection = &self.connections[cork.index as usize];
                 self.let_go(connection, cork.index, &mut lock(&connection.send), cork);
             }
-            while let Some(index) = cork.queued.pop() {
-                let connection = &self.connections[index as usize];
-                let mut side = lock(&connection.send);
-                if side.corked {
-                    self.flush_locked(connection, index, &mut side);
-                }
+            if !cork.queued.is_empty() {
+                self.flush_queued(cork, FLUSHES_AT_ONCE);
             }
             self.feed_starving();
-        });
+            !cork.queued.is_empty()
+        })
+    }
+
+    #[inline(never)]
+    fn flush_queued(&self, cork: &mut Cork, most: usize) {
+        for _ in 0..most {
+            let Some(index) = cork.queued.pop_front() else { return };
+            let connection = &self.connections[index as usize];
+            let mut side = lock(&connection.send);
+            if side.corked {
+                self.flush_locked(connection, index, &mut side);
+            }
+        }
     }
 
     /// Hands the bytes that the worker held back for a connection to the kernel, and what is queued behind them.
@@ -405,25 +438,31 @@ impl<P: Port> Core<P> {
     pub(super) fn broadcast(&self, server: u64, data: &[u8], except: u64) -> Result<Broadcast, Status> {
         let endpoint = self.endpoint(server, Kind::Server)?;
         let mut result = Broadcast::default();
-        let book = lock(&endpoint.book);
-        for index in &book.members {
-            let connection = &self.connections[*index as usize];
-            if connection.phase() != Phase::Open || self.handle_of(*index).to_bits() == except {
-                continue;
+        local::with(|local| {
+            let book = lock(&endpoint.book);
+            for index in &book.members {
+                let connection = &self.connections[*index as usize];
+                if connection.phase() != Phase::Open || self.handle_of(*index).to_bits() == except {
+                    continue;
+                }
+                let own = local.filter(|local| self.is_its_worker(local, connection));
+                if own.is_some() && self.blocks.available() <= self.blocks_of(data.len()) {
+                    // What is held back for all of them together is too much for the pool.
+                    while self.flush_corks() {}
+                }
+                let sent = self.send_locked(connection, *index, &mut lock(&connection.send), &[data], 0, own);
+                match sent {
+                    Ok(()) => result.taken += 1,
+                    Err(_) => result.refused += 1,
+                }
             }
-            let mut side = lock(&connection.send);
-            // What is held back already leaves with it, in one segment; otherwise a copy would gain nothing.
-            let is_held_back = side.corked || side.apart > 0;
-            let sent = local::with(|local| {
-                let own = local.filter(|local| is_held_back && self.is_its_worker(local, connection));
-                self.send_locked(connection, *index, &mut side, &[data], 0, own)
-            });
-            match sent {
-                Ok(()) => result.taken += 1,
-                Err(_) => result.refused += 1,
-            }
-        }
+        });
         Ok(result)
+    }
+
+    /// Blocks that so many bytes need, with those that are begun.
+    fn blocks_of(&self, len: usize) -> u32 {
+        (len / self.config.buffer_bytes as usize) as u32 + 2
     }
 
     /// Sends, waiting for room.

@@ -41,6 +41,8 @@ pub struct State<P: Port> {
     mark_ns: u64,
     /// The clock was read since the wait ended.
     pub(super) clock_is_fresh: bool,
+    /// Some of what callbacks sent is held back still.
+    pub(super) corks_left: bool,
     /// The key whose completion is being dispatched, or 0.
     pub(super) serving: u64,
 }
@@ -93,6 +95,7 @@ impl<P: Port> Worker<P> {
                 next_sweep_ms: None,
                 mark_ns: core.workers[index].port.now_ns(),
                 clock_is_fresh: false,
+                corks_left: false,
                 serving: 0,
             },
         }
@@ -158,6 +161,9 @@ impl<P: Port> Worker<P> {
     #[inline]
     fn do_what_is_asked(&mut self) -> u32 {
         let outside = &self.core.workers[self.index];
+        if self.state.corks_left {
+            self.state.corks_left = self.core.flush_corks();
+        }
         let (is_woken, is_called) = (outside.tasks.is_woken(), outside.is_called.load(Acquire));
         if is_woken {
             self.run_stories();
@@ -173,7 +179,7 @@ impl<P: Port> Worker<P> {
         let mut desk = Desk { core, outside, index: self.index, state: &mut self.state };
         let timeout_ns = desk.time_to_wait(timeout_ns);
         outside.sleeping.store(true, SeqCst);
-        let timeout_ns = if core.has_work(outside) { Some(0) } else { timeout_ns };
+        let timeout_ns = if core.has_work(outside) || desk.state.corks_left { Some(0) } else { timeout_ns };
         desk.state.clock_is_fresh = false;
         let waited = outside.port.wait(&mut self.ring, timeout_ns, &mut desk);
         // Who still sees it sleep wakes it once more than needed.
@@ -194,12 +200,12 @@ impl<P: Port> Worker<P> {
     /// Between two turns the descriptor must tell of whatever makes the next one due.
     fn prepare_descriptor(&mut self) {
         let desk = self.desk();
-        let (core, outside) = (desk.core, desk.outside);
+        let (core, outside, corks_left) = (desk.core, desk.outside, desk.state.corks_left);
         if let Err(error) = outside.port.set_alarm(desk.next_due_ns()) {
             core.log(Level::Error, format_args!("the alarm of the engine's descriptor failed: {error}"));
         }
         outside.sleeping.store(true, SeqCst);
-        if core.has_work(outside) {
+        if core.has_work(outside) || corks_left {
             outside.port.wake();
         }
     }
@@ -257,7 +263,7 @@ impl<P: Port> Desk<'_, P> {
     /// After each callback: its time is counted, and what it sent leaves.
     #[inline(always)]
     pub(super) fn called(&mut self) {
-        self.core.flush_corks();
+        self.state.corks_left = self.core.flush_corks();
         let outside = self.outside;
         let now_ns = outside.port.now_ns();
         let took_ns = now_ns.saturating_sub(self.state.mark_ns);
