@@ -133,7 +133,8 @@ pub(super) fn footprint<P: Port>(config: &EngineConfig) -> u64 {
     let worker = P::heap_bytes(&port_setup(config)) + 3 * list + cork::heap_bytes(config.max_connections);
     // Shared: the places, the free places, the starving.
     connections * connection
-        + 3 * list
+        + Slots::heap_bytes(config.max_connections)
+        + 2 * list
         + Blocks::heap_bytes(config.blocks() + extra_blocks(config), config.buffer_bytes)
         + u64::from(config.workers) * worker
 }

@@ -1,0 +1,3 @@
+module wharf-bench-peer
+
+go 1.19
