@@ -22,18 +22,20 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUDGETS = os.path.join(HERE, "instructions.json")
 MOST_FUNCTIONS = 40
 
+# Most of the load's scenarios play a twentieth of their messages before they measure.
+WARMED = 1.05
 # name: (server mode and keys, load scenario and keys, few, many, how many units one message is, callgrind's options)
 PATHS = {
-    "echo": (["echo"], ["pingpong", "connections=1", "bytes=64", "messages={}", "warmup_ms=0"], 1000, 6000, 1, []),
+    "echo": (["echo"], ["pingpong", "connections=1", "bytes=64", "messages={}", "warmup_ms=0"], 1000, 6000, WARMED, []),
     "answers, 16 sends in a callback": (
-        ["each"], ["pipeline", "connections=1", "depth=16", "bytes=64", "messages={}", "warmup_ms=0"], 3200, 19200, 1, []),
+        ["each"], ["pipeline", "connections=1", "depth=16", "bytes=64", "messages={}", "warmup_ms=0"], 3200, 19200, WARMED, []),
     "broadcast, each delivery": (
         ["broadcast", "bytes=64"],
-        ["broadcast", "connections=64", "bytes=64", "messages={}", "window=1", "warmup_ms=0"], 50, 250, 64, []),
+        ["broadcast", "connections=64", "bytes=64", "messages={}", "window=1", "warmup_ms=0"], 50, 250, 64 * WARMED, []),
     "send of another thread": (
         ["push", "connections=4", "count={}"], ["push", "connections=4", "count={}"], 100, 1100, 4,
         ["--toggle-collect=wharf_send"]),
-    "accept, exchange, close": (["echo"], ["churn", "messages={}", "concurrent=1", "warmup_ms=0"], 200, 1200, 1, []),
+    "accept, exchange, close": (["echo"], ["churn", "messages={}", "concurrent=1", "warmup_ms=0"], 200, 1200, WARMED, []),
 }
 
 

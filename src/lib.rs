@@ -7,6 +7,7 @@
 
 pub mod engine;
 pub mod ffi;
+mod likely;
 pub mod pool;
 pub mod port;
 pub mod status;

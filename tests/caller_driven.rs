@@ -3,8 +3,8 @@
 mod common;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
 use common::*;
@@ -192,6 +192,41 @@ on_every_port! {
         turn_until(&engine, || received(&recorder.events()) == b"ping");
         client.stop();
         turn_until(&engine, || !closes(&recorder.events()).is_empty());
+    }
+
+    fn engines_turn_inside_each_others_callbacks_as_deep_as_is_said_and_no_deeper(port) {
+        const DEEPEST: usize = 8;
+        let engines: Arc<Vec<Engine>> = Arc::new((0..=DEEPEST).map(|_| driven(port)).collect());
+        let statuses = Arc::new(Mutex::new(Vec::new()));
+        let depth = Arc::new(AtomicUsize::new(0));
+        let mut scenes = Vec::new();
+        for (level, engine) in engines.iter().enumerate() {
+            let (inner, statuses, depth) = (engines.get(level + 1).map(|engine| engine.0), statuses.clone(), depth.clone());
+            let recorder = Recorder::with_hook(move |event| {
+                let (Event::Receive(..), Some(inner)) = (event, inner) else { return };
+                depth.store(level + 1, SeqCst);
+                let mut status = WHARF_OK;
+                // Turns of the next one until its message nests the one after it.
+                while status == WHARF_OK && depth.load(SeqCst) == level + 1 {
+                    status = unsafe { wharf_engine_turn(inner, 1000, std::ptr::null_mut()) };
+                    if level + 1 == DEEPEST {
+                        break;
+                    }
+                }
+                statuses.lock().unwrap().push((level + 1, status));
+            });
+            let server = std::mem::ManuallyDrop::new(engine.server(&recorder));
+            let mut peer = server.connect();
+            turn_until(engine, || !opens(&recorder.events()).is_empty());
+            write_all(&mut peer, b"x");
+            scenes.push((recorder, peer));
+        }
+        turn_until(&engines[0], || received(&scenes[0].0.events()) == b"x");
+        let mut expected = vec![(DEEPEST, WHARF_E_LIMIT)];
+        expected.extend((1..DEEPEST).rev().map(|level| (level, WHARF_OK)));
+        assert_eq!(*statuses.lock().unwrap(), expected);
+        // The one that was refused lost nothing.
+        turn_until(&engines[DEEPEST], || received(&scenes[DEEPEST].0.events()) == b"x");
     }
 
     fn destroy_in_a_callback_ends_within_the_next_turns(port) {

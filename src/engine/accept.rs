@@ -158,7 +158,11 @@ impl<P: Port> Desk<'_, P> {
         place: Place<'_, P>,
     ) {
         if server.admits(peer) {
-            self.core.adopt(endpoint, socket, peer, place);
+            if !server.accepted_inherit_options {
+                // Options that fail leave a connection that works all the same.
+                let _ = P::set_options(&socket, &endpoint.connection.stream);
+            }
+            self.core.adopt(endpoint, socket, peer, place, self.now_ms());
             return;
         }
         lock(&endpoint.book).totals.refused_per_ip += 1;

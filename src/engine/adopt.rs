@@ -50,15 +50,14 @@ impl<P: Port> Core<P> {
         socket: P::Socket,
         peer: Peer,
         mut place: Place<'_, P>,
+        now_ms: u32,
     ) -> Option<u64> {
         let slot = place.slot.take()?;
         let permit = place.permit.take();
         let index = slot.index();
         let connection = &self.connections[index as usize];
         let worker = self.worker_with_fewest();
-        // Options that fail leave a connection that works all the same.
-        let _ = P::set_options(&socket, &endpoint.connection.stream);
-        let handle = self.fill(connection, endpoint, socket, peer, slot, permit, worker);
+        let handle = self.fill(connection, endpoint, socket, peer, slot, permit, worker, now_ms);
         self.workers[worker].open.fetch_add(1, AcqRel);
         if endpoint.join(connection, index).is_none() {
             self.empty(connection);
@@ -94,8 +93,8 @@ impl<P: Port> Core<P> {
         slot: Slot,
         permit: Option<Permit>,
         worker: usize,
+        now_ms: u32,
     ) -> Handle {
-        let now = self.clock_ms();
         let ConnectionConfig { timeouts, send_queue_limit_bytes, .. } = endpoint.connection;
         let mut side = lock(&connection.send);
         let handle = self.handle_of(slot.index());
@@ -104,7 +103,7 @@ impl<P: Port> Core<P> {
         connection.endpoint.store(endpoint.handle.index, Relaxed);
         connection.raw.store(P::raw(&socket), Relaxed);
         for stamp in [&connection.last_receive_ms, &connection.last_send_ms, &connection.opened_ms] {
-            stamp.store(now, Relaxed);
+            stamp.store(now_ms, Relaxed);
         }
         connection.bytes_in.store(0, Relaxed);
         connection.messages_in.store(0, Relaxed);

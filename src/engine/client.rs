@@ -183,7 +183,7 @@ impl<P: Port> Core<P> {
             return Err(Status::Stopped.into());
         };
         let Route { socket, peer } = dialled?;
-        if self.adopt(endpoint, socket, Peer::new(peer), place).is_none() {
+        if self.adopt(endpoint, socket, Peer::new(peer), place, self.clock_ms()).is_none() {
             return Err(Status::Stopped.into());
         }
         self.see_out(endpoint, client).await
@@ -216,7 +216,7 @@ impl<P: Port> Core<P> {
         lock(&endpoint.book).totals.connect_failures += 1;
         lock(&client.state).failure = Some(failure.clone());
         endpoint.handler.on_close(0, failure.status);
-        self.flush_corks();
+        self.flush_own_corks();
     }
 
     /// Pauses before the next attempt: from the minimum, doubled with each failure up to the maximum, half of it by
@@ -250,7 +250,7 @@ impl<P: Port> Core<P> {
         };
         if destroyed {
             endpoint.handler.on_drop();
-            self.flush_corks();
+            self.flush_own_corks();
             self.strike_endpoint(endpoint);
         }
         client.changed.notify_all();

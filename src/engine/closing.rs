@@ -37,8 +37,21 @@ impl<P: Port> Core<P> {
         how: Close,
         reason: Status,
     ) {
+        if self.note_close(connection, side, how, reason) {
+            self.call_attention(connection, index);
+        }
+    }
+
+    /// Notes it only; false when this end, or a stronger one, was asked for before.
+    pub(super) fn note_close(
+        &self,
+        connection: &Connection<P>,
+        side: &mut SendSide<P>,
+        how: Close,
+        reason: Status,
+    ) -> bool {
         if side.socket.is_none() || side.close.is_some_and(|before| before >= how) {
-            return;
+            return false;
         }
         if side.close.is_none_or(|before| before == Close::SendSide) {
             side.reason = reason;
@@ -54,7 +67,7 @@ impl<P: Port> Core<P> {
         if side.waiters > 0 {
             connection.changed.notify_all();
         }
-        self.call_attention(connection, index);
+        true
     }
 }
 
@@ -118,16 +131,14 @@ impl<P: Port> Desk<'_, P> {
             return;
         }
         connection.set_phase(Phase::Closed);
-        self.close_socket(connection);
+        let mut mark = self.close_socket(connection);
         if connection.has(OPENED) {
             let handle = core.handle_of(index).to_bits();
             let endpoint = self.endpoint_of(connection);
-            while let Some((token, complete)) = {
-                let mut side = lock(&connection.send);
-                side.queue.take_mark(&core.blocks, false)
-            } {
+            while let Some((token, complete)) = mark {
                 endpoint.handler.on_sent(handle, token, if complete { Status::Ok } else { reason });
                 self.called();
+                mark = lock(&connection.send).queue.take_mark(&core.blocks, false);
             }
             endpoint.handler.on_close(handle, reason);
             self.called();
@@ -135,7 +146,8 @@ impl<P: Port> Desk<'_, P> {
         self.free(index, reason);
     }
 
-    fn close_socket(&mut self, connection: &Connection<P>) {
+    /// Gives the first send of which the user is still to be told (see [`super::send_queue::SendQueue::take_mark`]).
+    fn close_socket(&mut self, connection: &Connection<P>) -> Option<(u64, bool)> {
         let mut side = lock(&connection.send);
         let reset = side.close == Some(Close::Reset);
         side.close = Some(Close::Reset); // Nothing is taken any more.
@@ -155,20 +167,21 @@ impl<P: Port> Desk<'_, P> {
         if side.waiters > 0 {
             connection.changed.notify_all();
         }
+        side.queue.take_mark(&self.core.blocks, false)
     }
 
     /// Gives everything back: place, permit, blocks. The handle is stale from here on.
     fn free(&mut self, index: u32, reason: Status) {
         let core = self.core;
         let connection = &core.connections[index as usize];
-        let sums = connection.traffic();
-        let (endpoint, permit, slot, peer) = {
+        let (sums, endpoint, permit, slot, peer) = {
             let mut side = lock(&connection.send);
+            let sums = connection.traffic(&side);
             side.queue.reset(&core.blocks);
             // In this order: whoever sees the new generation sees a free place (see `Core::live_handle`).
             connection.set_phase(Phase::Free);
             connection.generation.store(connection.generation.load(Relaxed).wrapping_add(1), Release);
-            (side.endpoint.take(), side.permit.take(), side.slot.take(), side.peer)
+            (sums, side.endpoint.take(), side.permit.take(), side.slot.take(), side.peer)
         };
         if connection.has(ENROLLED) {
             self.strike(index);

@@ -229,6 +229,12 @@ impl<P: Port> Connection<P> {
         }
     }
 
+    /// Whether the user has it.
+    #[inline(always)]
+    pub(super) fn is_open(&self) -> bool {
+        self.phase.load(Acquire) == Phase::Open as u8
+    }
+
     pub(super) fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Release);
     }

@@ -15,6 +15,7 @@ use super::log::Line;
 use super::stats::Stats;
 use super::tasks::{Signal, Tasks};
 use super::worker::Worker;
+use crate::likely::likely;
 use crate::pool::blocks::Blocks;
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
@@ -92,8 +93,8 @@ pub struct Outside<P: Port> {
     pub(super) tasks: Tasks,
     /// Connections that it must look at.
     pub(super) attention: Mutex<Vec<u32>>,
-    /// The list is not empty; asked without the lock.
-    pub(super) is_called: AtomicBool,
+    /// There is something to do: a story can go on, a connection calls for attention, or the engine ends.
+    pub(super) is_asked: AtomicBool,
     /// It waits, or is about to: whoever gives it work must wake it.
     pub(super) sleeping: AtomicBool,
     pub(super) open: AtomicU32,
@@ -155,7 +156,7 @@ impl<P: Port> Core<P> {
     pub(super) fn connection_of(&self, key: u64) -> Option<(&Connection<P>, u32)> {
         let index = Handle::index_of(key);
         let connection = self.connections.get(index as usize)?;
-        (connection.generation.load(Relaxed) == Handle::generation_of(key)).then_some((connection, index))
+        likely(connection.generation.load(Relaxed) == Handle::generation_of(key)).then_some((connection, index))
     }
 
     /// The place of a connection, if the handle's generation is its. It can be gone a moment later: who changes it asks
@@ -266,8 +267,7 @@ impl<P: Port> Core<P> {
         }
         let worker = &self.workers[connection.worker.load(Acquire) as usize];
         lock(&worker.attention).push(index);
-        worker.is_called.store(true, SeqCst);
-        worker.rouse();
+        worker.ask();
     }
 
     /// Milliseconds since the engine began, as the worker last read them.
@@ -327,7 +327,7 @@ impl<P: Port> Outside<P> {
             port,
             tasks: Tasks::new(),
             attention: Mutex::new(Vec::with_capacity(config.max_connections as usize)),
-            is_called: AtomicBool::new(false),
+            is_asked: AtomicBool::new(true),
             sleeping: AtomicBool::new(false),
             open: AtomicU32::new(0),
             now_ms: AtomicU32::new(0),
@@ -339,8 +339,9 @@ impl<P: Port> Outside<P> {
         }
     }
 
-    /// Wakes it if it waits or is about to.
-    pub(super) fn rouse(&self) {
+    /// Tells it that there is something to do, and wakes it if it waits or is about to. What it is must be noted before.
+    pub(super) fn ask(&self) {
+        self.is_asked.store(true, SeqCst);
         if self.sleeping.swap(false, SeqCst) {
             self.port.wake();
         }

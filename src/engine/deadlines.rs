@@ -80,10 +80,7 @@ impl<P: Port> Desk<'_, P> {
                 Deadline::Linger => (Close::Reset, Status::Timeout),
             }
         };
-        {
-            let mut side = lock(&connection.send);
-            core.close_locked(connection, index, &mut side, how, reason);
-        }
+        core.note_close(connection, &mut lock(&connection.send), how, reason);
         self.finish(index, reason);
     }
 }

@@ -10,6 +10,7 @@ use super::events::Level;
 use super::failpoint;
 use super::failure::status_of;
 use super::worker::Desk;
+use crate::likely::{likely, unlikely};
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
 use crate::port::{Completion, Interest, Port, RawSocket, Reading, Sink};
@@ -18,37 +19,46 @@ use crate::status::Status;
 impl<P: Port> Sink for Desk<'_, P> {
     #[inline(always)]
     fn interest(&mut self, key: u64) -> Interest {
-        if !is_connection(key) {
-            return Interest { read: Reading::Notify(-1), room: true };
+        if unlikely(!is_connection(key)) {
+            return Interest { read: Reading::Notify(-1), ..OTHER };
         }
-        let Some((connection, _)) = self.core.connection_of(key) else { return GONE };
+        let Some((connection, place)) = self.core.connection_of(key) else { return GONE };
         let raw = connection.raw_socket();
         let flags = connection.flags.load(Acquire);
-        let phase = connection.phase();
-        if phase == Phase::Open && flags & (PEER_ENDED | PULL | PAUSED) == 0 {
-            return Interest { read: Reading::Receive(raw), room: connection.send_unsettled.load(SeqCst) };
+        if likely(connection.is_open() && flags & (PEER_ENDED | PULL | PAUSED) == 0) {
+            return Interest { read: Reading::Receive(raw), room: connection.send_unsettled.load(SeqCst), place };
         }
-        rarer_interest(raw, flags, phase, connection.send_unsettled.load(SeqCst))
+        rarer_interest(raw, flags, connection.phase(), connection.send_unsettled.load(SeqCst), place)
     }
 
     #[inline(always)]
-    fn complete(&mut self, key: u64, completion: Completion<'_>) {
-        if !self.state.clock_is_fresh {
-            self.state.clock_is_fresh = true;
-            // The wait is over: what calls for attention from here on is seen without waking anybody.
-            self.outside.sleeping.store(false, Release);
-            self.read_clock();
+    fn received(&mut self, key: u64, place: u32, data: &[u8]) {
+        self.wait_is_over();
+        self.state.serving = key;
+        failpoint::hit(failpoint::Point::Dispatch);
+        // Nothing has run since the port was told that it is open.
+        if let Some(connection) = self.core.connections.get(place as usize) {
+            if likely(connection.is_open()) {
+                self.hand_over(connection, key, data);
+            }
         }
+        self.state.serving = 0;
+    }
+
+    #[inline(never)]
+    fn complete(&mut self, key: u64, completion: Completion<'_>) {
+        self.wait_is_over();
         self.state.serving = key;
         self.dispatch(key, completion);
         self.state.serving = 0;
     }
 }
 
-const GONE: Interest = Interest { read: Reading::Gone, room: false };
+const OTHER: Interest = Interest { read: Reading::Gone, room: true, place: 0 };
+const GONE: Interest = Interest { room: false, ..OTHER };
 
 #[inline(never)]
-fn rarer_interest(raw: RawSocket, flags: u8, phase: Phase, is_unsettled: bool) -> Interest {
+fn rarer_interest(raw: RawSocket, flags: u8, phase: Phase, is_unsettled: bool, place: u32) -> Interest {
     let read = match phase {
         Phase::Free | Phase::Closed => return GONE,
         Phase::Lingering => Reading::Receive(raw),
@@ -57,7 +67,7 @@ fn rarer_interest(raw: RawSocket, flags: u8, phase: Phase, is_unsettled: bool) -
         _ if flags & PAUSED != 0 => Reading::Nothing(raw),
         _ => Reading::Receive(raw),
     };
-    Interest { read, room: phase != Phase::Open || is_unsettled }
+    Interest { read, room: phase != Phase::Open || is_unsettled, place }
 }
 
 #[inline]
@@ -66,43 +76,30 @@ fn is_connection(key: u64) -> bool {
 }
 
 impl<P: Port> Desk<'_, P> {
+    /// The first completion of a wait.
     #[inline(always)]
+    fn wait_is_over(&mut self) {
+        if !self.state.clock_is_fresh {
+            self.state.clock_is_fresh = true;
+            // What calls for attention from here on is seen without waking anybody.
+            self.outside.sleeping.store(false, Release);
+            self.read_clock();
+        }
+    }
+
     fn dispatch(&mut self, key: u64, completion: Completion<'_>) {
         if !is_connection(key) {
             return self.dispatch_other(key);
         }
         let Some((connection, index)) = self.core.connection_of(key) else { return };
         failpoint::hit(failpoint::Point::Dispatch);
-        match (connection.phase(), completion) {
-            (Phase::Open, Completion::Received(data)) => self.received(connection, key, data),
-            (Phase::Free | Phase::Closed, _) => {}
-            (phase, completion) => self.dispatch_rarer(connection, key, index, phase, completion),
-        }
-    }
-
-    #[cold]
-    fn dispatch_other(&mut self, key: u64) {
-        match Handle::from_bits(key) {
-            Some(handle) if handle.kind == Kind::Server => self.accept_ready(handle),
-            Some(_) => self.core.dial_ended(key),
-            None => {}
-        }
-    }
-
-    #[inline(never)]
-    fn dispatch_rarer(
-        &mut self,
-        connection: &Connection<P>,
-        key: u64,
-        index: u32,
-        phase: Phase,
-        completion: Completion<'_>,
-    ) {
-        if phase == Phase::Opening {
-            self.open(connection, key, index);
+        match connection.phase() {
+            Phase::Free | Phase::Closed => return,
+            Phase::Opening => self.open(connection, key, index),
+            Phase::Open | Phase::Lingering => {}
         }
         match completion {
-            Completion::Received(data) => self.received(connection, key, data),
+            Completion::Received(data) => self.hand_over(connection, key, data),
             Completion::Writable => self.writable(connection, index),
             Completion::Readable => {
                 let side = lock(&connection.send);
@@ -112,6 +109,14 @@ impl<P: Port> Desk<'_, P> {
             }
             Completion::EndOfStream => self.peer_ended(connection, key, index),
             Completion::Failed(error) => self.failed(connection, index, status_of(&error)),
+        }
+    }
+
+    fn dispatch_other(&mut self, key: u64) {
+        match Handle::from_bits(key) {
+            Some(handle) if handle.kind == Kind::Server => self.accept_ready(handle),
+            Some(_) => self.core.dial_ended(key),
+            None => {}
         }
     }
 
@@ -127,16 +132,17 @@ impl<P: Port> Desk<'_, P> {
         key != 0
     }
 
+    /// What arrived, to the user.
     #[inline(always)]
-    fn received(&mut self, connection: &Connection<P>, key: u64, data: &[u8]) {
-        if connection.phase() != Phase::Open || connection.has(CLOSING) {
+    fn hand_over(&mut self, connection: &Connection<P>, key: u64, data: &[u8]) {
+        if unlikely(!connection.is_open() || connection.has(CLOSING)) {
             return;
         }
         connection.count_received(data.len(), self.now_ms());
         if let Some(Some(endpoint)) = self.state.endpoints.get(connection.endpoint.load(Relaxed) as usize) {
             endpoint.handler.on_receive(key, data);
         }
-        self.called();
+        self.called_for_a_message();
     }
 
     /// The first event of a connection: the user gets it.
@@ -222,7 +228,9 @@ impl<P: Port> Desk<'_, P> {
                 endpoint.handler.on_end(key);
                 self.called();
             } else {
-                self.core.close_member(index, Handle::generation_of(key), Close::Flush, Status::EndOfStream);
+                // What is to be done for it is done below.
+                let mut side = lock(&connection.send);
+                self.core.note_close(connection, &mut side, Close::Flush, Status::EndOfStream);
             }
         }
         self.progress(index);

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::client::Client;
 use super::config::ConnectionConfig;
-use super::connection::{Connection, OPENED, Peer, Phase};
+use super::connection::{Connection, OPENED, Peer, Phase, SendSide};
 use super::events::{Handler, Wants};
 use super::server::Server;
-use super::stats::Stats;
+use super::stats::{Stats, Traffic};
 use super::tasks::Signal;
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
@@ -132,7 +132,7 @@ impl<P: Port> Endpoint<P> {
     }
 
     /// Strikes a connection out and keeps its sums; gives how many members are left, and how many of them are open.
-    pub fn part(&self, connections: &[Connection<P>], index: u32, sums: &Stats, reason: Status) -> (usize, u32) {
+    pub fn part(&self, connections: &[Connection<P>], index: u32, sums: &Traffic, reason: Status) -> (usize, u32) {
         let mut book = lock(&self.book);
         book.opened -= u32::from(connections[index as usize].has(OPENED));
         let place = connections[index as usize].endpoint_place.load(Relaxed) as usize;
@@ -140,7 +140,7 @@ impl<P: Port> Endpoint<P> {
         if let Some(moved) = book.members.get(place) {
             connections[*moved as usize].endpoint_place.store(place as u32, Relaxed);
         }
-        add_traffic(&mut book.totals, sums);
+        book.totals.add_traffic(sums);
         book.totals.closed += 1;
         book.totals.closed_by.count(reason);
         book.last_reason = Some(reason);
@@ -153,7 +153,8 @@ impl<P: Port> Endpoint<P> {
         let mut stats = book.totals;
         stats.open = book.members.len() as u64;
         for index in &book.members {
-            add_traffic(&mut stats, &connections[*index as usize].traffic());
+            let connection = &connections[*index as usize];
+            stats.add_traffic(&connection.traffic(&lock(&connection.send)));
         }
         stats.accept_pauses = self.accept_pauses.load(Relaxed);
         stats.descriptor_exhaustions = self.descriptor_exhaustions.load(Relaxed);
@@ -163,32 +164,43 @@ impl<P: Port> Endpoint<P> {
 
 impl<P: Port> Connection<P> {
     /// What it has moved so far.
-    pub fn traffic(&self) -> Stats {
-        let side = lock(&self.send);
-        Stats {
+    pub(super) fn traffic(&self, side: &SendSide<P>) -> Traffic {
+        Traffic {
             bytes_in: self.bytes_in.load(Relaxed),
             messages_in: self.messages_in.load(Relaxed),
             bytes_out: side.queue.sent(),
             messages_out: side.messages_out,
             queue_full: side.refused.into(),
             queued_bytes: if self.phase() == Phase::Closed { 0 } else { side.waiting() as u64 },
-            ..Stats::default()
         }
     }
 }
 
-fn add_traffic(to: &mut Stats, from: &Stats) {
-    to.bytes_in += from.bytes_in;
-    to.bytes_out += from.bytes_out;
-    to.messages_in += from.messages_in;
-    to.messages_out += from.messages_out;
-    to.queue_full += from.queue_full;
-    to.queued_bytes += from.queued_bytes;
+impl Stats {
+    fn add_traffic(&mut self, from: &Traffic) {
+        self.bytes_in += from.bytes_in;
+        self.bytes_out += from.bytes_out;
+        self.messages_in += from.messages_in;
+        self.messages_out += from.messages_out;
+        self.queue_full += from.queue_full;
+        self.queued_bytes += from.queued_bytes;
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            messages_in: self.messages_in,
+            messages_out: self.messages_out,
+            queued_bytes: self.queued_bytes,
+            queue_full: self.queue_full,
+        }
+    }
 }
 
 /// Adds an endpoint's counters to the engine's.
 pub fn add_stats(to: &mut Stats, from: &Stats) {
-    add_traffic(to, from);
+    to.add_traffic(&from.traffic());
     to.accepted += from.accepted;
     to.connected += from.connected;
     to.connect_failures += from.connect_failures;

@@ -103,9 +103,7 @@ impl<P: Port> Core<P> {
 
     fn tell_workers_to_exit(&self) {
         self.exiting.store(true, SeqCst);
-        for worker in &self.workers {
-            worker.port.wake();
-        }
+        self.workers.iter().for_each(Outside::ask);
     }
 
     /// The last worker to leave takes the engine's name away.
@@ -200,9 +198,12 @@ impl<P: Port> Core<P> {
                 Some(mut worker) => {
                     drop(life);
                     *lock(&self.turner) = Some(local::thread_number());
-                    // A contained fault was logged; the next turn goes on.
-                    let _ = worker.turn(None);
+                    let turned = worker.turn(None);
                     self.put_back_driven(worker);
+                    // A contained fault was logged; the next turn goes on.
+                    if turned == Err(Status::Limit) {
+                        return Err(Status::Limit);
+                    }
                 }
                 None => drop(self.life_changed.wait_timeout(life, std::time::Duration::from_millis(50))),
             }

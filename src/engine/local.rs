@@ -1,12 +1,15 @@
 //! What belongs to the worker that runs on this thread: which engine, and which connections hold corked bytes. It is
 //! set while turns run, so a callback is told from any other caller by asking here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::api::Engine;
 use super::cork::Cork;
+
+/// The most turns of caller-driven engines inside each other's callbacks.
+pub const NESTED_TURNS: usize = 8;
 
 /// The worker whose turn runs on this thread.
 pub struct Local {
@@ -20,25 +23,51 @@ pub struct Local {
     pub cork: RefCell<Cork>,
 }
 
+/// The workers of this thread: an engine may be turned inside another's callback.
+struct Levels {
+    depth: Cell<usize>,
+    places: [RefCell<Option<Box<Local>>>; NESTED_TURNS],
+}
+
 thread_local! {
     // Empty again whenever no turn runs, so nothing is lost by never dropping it; to be asked it needs no registration.
-    static CURRENT: ManuallyDrop<RefCell<Option<Box<Local>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+    static LEVELS: ManuallyDrop<Levels> = const {
+        ManuallyDrop::new(Levels { depth: Cell::new(0), places: [const { RefCell::new(None) }; NESTED_TURNS] })
+    };
 }
 
-/// Makes this the thread's worker; gives the one before (an engine turned inside another's callback).
-pub fn enter(local: Box<Local>) -> Option<Box<Local>> {
-    CURRENT.with(|current| current.borrow_mut().replace(local))
+/// Ends the work of a worker on this thread, on whatever path.
+struct Left<'a>(&'a Levels);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.depth.set(self.0.depth.get() - 1);
+    }
 }
 
-/// Ends the turn: gives the worker's part back and restores the one before.
-pub fn leave(before: Option<Box<Local>>) -> Option<Box<Local>> {
-    CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), before))
+/// Makes `local` the thread's worker while `work` runs, and puts it back. None: turns are nested too deeply already, and
+/// nothing was done.
+pub fn enter<R>(local: &mut Option<Box<Local>>, work: impl FnOnce(&Local) -> R) -> Option<R> {
+    LEVELS.with(|levels| {
+        let depth = levels.depth.get();
+        let place = levels.places.get(depth)?;
+        place.replace(local.take());
+        levels.depth.set(depth + 1);
+        let left = Left(levels);
+        let result = place.borrow().as_deref().map(work);
+        drop(left);
+        *local = place.take();
+        result
+    })
 }
 
 /// Calls with the thread's worker, if a turn runs on this thread.
-#[inline]
+#[inline(always)]
 pub fn with<R>(call: impl FnOnce(Option<&Local>) -> R) -> R {
-    CURRENT.with(|current| call(current.borrow().as_deref()))
+    LEVELS.with(|levels| {
+        let local = levels.places.get(levels.depth.get().wrapping_sub(1)).map(RefCell::borrow);
+        call(local.as_ref().and_then(|local| local.as_deref()))
+    })
 }
 
 /// A number that tells this thread from every other that lives. `std::thread::current` would do, but allocates on a

@@ -7,6 +7,7 @@ use super::config::{EngineConfig, PortChoice};
 use super::core::{self, Core};
 use super::failure::{Failure, Outcome};
 use super::local::{self, Local};
+use crate::likely::likely;
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
 use crate::port::Port;
@@ -149,7 +150,7 @@ pub fn with_connection(
     handle: u64,
     call: impl FnOnce(&dyn Engine, Option<&Local>) -> Result<(), Status>,
 ) -> Result<(), Status> {
-    local::with(|local| match local.filter(|local| local.place == Handle::engine_of(handle)) {
+    local::with(|local| match local.filter(|local| likely(local.place == Handle::engine_of(handle))) {
         // In a callback of the same engine it is at hand, without a lock.
         Some(local) => call(&*local.engine, Some(local)),
         None => match &read(Handle::engine_of(handle).into()).engine {

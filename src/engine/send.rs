@@ -12,6 +12,7 @@ use super::cork::{CORK_BYTES, Cork, FLUSHES_AT_ONCE};
 use super::failure::status_of;
 use super::local::{self, Local};
 use super::send_queue::{Flushed, Reservation};
+use crate::likely::{likely, unlikely};
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
 use crate::port::Port;
@@ -28,16 +29,17 @@ impl<P: Port> Core<P> {
     pub(super) fn answer(&self, conn: u64, data: &[u8], caller: &Local) -> bool {
         let index = Handle::index_of(conn);
         let Some(connection) = self.connections.get(index as usize) else { return false };
-        if Handle::kind_of(conn) != Kind::Connection as u64
-            || u32::from(connection.worker.load(Relaxed)) != caller.worker
-        {
+        if unlikely(
+            Handle::kind_of(conn) != Kind::Connection as u64
+                || u32::from(connection.worker.load(Relaxed)) != caller.worker,
+        ) {
             return false;
         }
         let mut side = lock(&connection.send);
-        if connection.generation.load(Relaxed) != Handle::generation_of(conn) || !side.takes_sends() {
+        if unlikely(connection.generation.load(Relaxed) != Handle::generation_of(conn) || !side.takes_sends()) {
             return false;
         }
-        let held = self.hold_back(index, &mut side, data.len(), caller, |bytes| bytes.extend_from_slice(data));
+        let held = self.hold_back(index, &mut side, &[data], data.len(), caller);
         side.messages_out += u64::from(held);
         held
     }
@@ -74,7 +76,7 @@ impl<P: Port> Core<P> {
         }
         let len = slices.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len()));
         match own.filter(|_| token == 0) {
-            Some(local) if self.hold_back_all(index, side, slices, len, local) => {}
+            Some(local) if self.hold_back(index, side, slices, len, local) => {}
             _ => self.send_otherwise(connection, index, side, slices, len, token, own)?,
         }
         side.messages_out += 1;
@@ -83,30 +85,21 @@ impl<P: Port> Core<P> {
 
     /// Puts a send into the worker's own buffer, if it can.
     #[inline(always)]
-    fn hold_back(
-        &self,
-        index: u32,
-        side: &mut SendSide<P>,
-        len: usize,
-        local: &Local,
-        append: impl FnOnce(&mut Vec<u8>),
-    ) -> bool {
+    fn hold_back(&self, index: u32, side: &mut SendSide<P>, slices: &[&[u8]], len: usize, local: &Local) -> bool {
         let apart = side.apart;
-        if side.blocked || !side.queue.is_empty() || len > (side.limit - apart) as usize {
+        if unlikely(side.blocked || !side.queue.is_empty() || len > (side.limit - apart) as usize) {
             return false;
         }
         let cork = &mut *local.cork.borrow_mut();
         let has_room = cork.has_room(&self.blocks, index, apart, len);
-        if has_room {
-            append(&mut cork.bytes);
+        if likely(has_room) {
+            for slice in slices {
+                cork.bytes.extend_from_slice(slice);
+            }
             side.apart = apart + len as u32;
             side.queue.count_apart(len);
         }
         has_room
-    }
-
-    fn hold_back_all(&self, index: u32, side: &mut SendSide<P>, slices: &[&[u8]], len: usize, local: &Local) -> bool {
-        self.hold_back(index, side, len, local, |bytes| slices.iter().for_each(|slice| bytes.extend_from_slice(slice)))
     }
 
     /// Takes a send into the queue, or hands it to the kernel.
@@ -125,11 +118,11 @@ impl<P: Port> Core<P> {
         let limit = side.limit as usize;
         let is_in_the_way = token == 0 || is_large || len > limit.saturating_sub(side.waiting());
         if let Some(local) = own.filter(|_| side.apart > 0 && is_in_the_way) {
-            self.let_go(connection, index, side, &mut local.cork.borrow_mut());
+            self.let_go(connection, index, side, &mut local.cork.borrow_mut(), self.clock_ms());
             if side.close.is_some() {
                 return Err(Status::Closed);
             }
-            if token == 0 && !is_large && self.hold_back_all(index, side, slices, len, local) {
+            if token == 0 && !is_large && self.hold_back(index, side, slices, len, local) {
                 return Ok(());
             }
         }
@@ -325,20 +318,22 @@ impl<P: Port> Core<P> {
 
     /// Lets go of what was held back in the callback that has just returned. True: some of it is left for the next turn.
     #[inline(always)]
-    pub(super) fn flush_corks(&self) -> bool {
-        local::with(|local| {
-            let Some(local) = local else { return false };
-            let cork = &mut *local.cork.borrow_mut();
-            if !cork.bytes.is_empty() {
-                let connection = &self.connections[cork.index as usize];
-                self.let_go(connection, cork.index, &mut lock(&connection.send), cork);
-            }
-            if !cork.queued.is_empty() {
-                self.flush_queued(cork, FLUSHES_AT_ONCE);
-            }
-            self.feed_starving();
-            !cork.queued.is_empty()
-        })
+    pub(super) fn flush_corks(&self, local: &Local, now_ms: u32) -> bool {
+        let cork = &mut *local.cork.borrow_mut();
+        if likely(!cork.bytes.is_empty()) {
+            let connection = &self.connections[cork.index as usize];
+            self.let_go(connection, cork.index, &mut lock(&connection.send), cork, now_ms);
+        }
+        if unlikely(!cork.queued.is_empty()) {
+            self.flush_queued(cork, FLUSHES_AT_ONCE);
+        }
+        self.feed_starving();
+        !cork.queued.is_empty()
+    }
+
+    /// The same for a story, which runs on its worker's thread.
+    pub(super) fn flush_own_corks(&self) {
+        local::with(|local| local.is_some_and(|local| self.flush_corks(local, self.clock_ms())));
     }
 
     #[inline(never)]
@@ -355,22 +350,22 @@ impl<P: Port> Core<P> {
 
     /// Hands the bytes that the worker held back for a connection to the kernel, and what is queued behind them.
     #[inline(always)]
-    fn let_go(&self, connection: &Connection<P>, index: u32, side: &mut SendSide<P>, cork: &mut Cork) {
-        if side.apart > 0 {
+    fn let_go(&self, connection: &Connection<P>, index: u32, side: &mut SendSide<P>, cork: &mut Cork, now_ms: u32) {
+        if likely(side.apart > 0) {
             if let Some(socket) = &side.socket {
                 // On the worker's own thread no edge can be lost in the middle of this.
                 let sent = P::send(socket, &[IoSlice::new(&cork.bytes)]);
-                connection.last_send_ms.store(self.now_ms(connection.worker.load(Relaxed) as usize), Relaxed);
+                connection.last_send_ms.store(now_ms, Relaxed);
                 side.apart = 0;
                 match sent {
-                    Ok(len) if len == cork.bytes.len() => side.queue.take_apart(&self.blocks, &cork.bytes, len),
+                    Ok(len) if likely(len == cork.bytes.len()) => side.queue.take_apart(&self.blocks, &cork.bytes, len),
                     other => self.keep_rest(connection, index, side, cork, other),
                 }
             }
-            if !side.queue.is_empty() {
+            if unlikely(!side.queue.is_empty()) {
                 self.flush_locked(connection, index, side);
             }
-            if side.owes_writable {
+            if unlikely(side.owes_writable) {
                 // Another thread was refused while this was in its way.
                 self.call_attention(connection, index);
             }
@@ -402,7 +397,7 @@ impl<P: Port> Core<P> {
     /// When blocks are back, lets those connections look again whose refused send would fit now.
     #[inline]
     pub(super) fn feed_starving(&self) {
-        if self.least_need.load(Relaxed) != u32::MAX {
+        if unlikely(self.least_need.load(Relaxed) != u32::MAX) {
             self.feed();
         }
     }
@@ -446,9 +441,9 @@ impl<P: Port> Core<P> {
                     continue;
                 }
                 let own = local.filter(|local| self.is_its_worker(local, connection));
-                if own.is_some() && self.blocks.available() <= self.blocks_of(data.len()) {
+                if let Some(local) = own.filter(|_| self.blocks.available() <= self.blocks_of(data.len())) {
                     // What is held back for all of them together is too much for the pool.
-                    while self.flush_corks() {}
+                    while self.flush_corks(local, self.clock_ms()) {}
                 }
                 let sent = self.send_locked(connection, *index, &mut lock(&connection.send), &[data], 0, own);
                 match sent {

@@ -16,7 +16,7 @@ use super::failure::{Failure, Outcome};
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
 use crate::pool::permits::Permits;
-use crate::port::{Address, Port};
+use crate::port::{Address, ListenOptions, Port};
 use crate::status::Status;
 
 /// What only a server has.
@@ -27,6 +27,8 @@ pub struct Server<P: Port> {
     changed: Condvar,
     /// Connections by peer, when they are bounded.
     pub(super) per_ip: Mutex<HashMap<IpAddr, u32>>,
+    /// The options of its connections are those of its listener already.
+    pub(super) accepted_inherit_options: bool,
 }
 
 pub(super) struct State<P: Port> {
@@ -65,11 +67,14 @@ impl<P: Port> Core<P> {
         if config.listen.backlog == 0 {
             config.listen.backlog = config.max_connections;
         }
-        let address = match (&config.address, config.listen_fd) {
-            (Some(text), None) => Address::parse_listen(text)
-                .map_err(|error| Failure::new(Status::InvalidArgument, error.message))?
-                .to_string(),
-            (None, Some(_)) => String::new(),
+        let (address, accepted_inherit_options) = match (&config.address, config.listen_fd) {
+            (Some(text), None) => {
+                let address = Address::parse_listen(text)
+                    .map_err(|error| Failure::new(Status::InvalidArgument, error.message))?;
+                (address.to_string(), P::accepted_inherit_options(&address))
+            }
+            // Others may hold the descriptor, too: its options are theirs.
+            (None, Some(_)) => (String::new(), false),
             _ => {
                 let message = "a server needs an address or an inherited descriptor, and not both";
                 return Err(Failure::new(Status::InvalidArgument, message));
@@ -92,6 +97,7 @@ impl<P: Port> Core<P> {
             }),
             changed: Condvar::new(),
             per_ip: Mutex::new(HashMap::with_capacity(per_ip)),
+            accepted_inherit_options,
             config,
         };
         let members = server.config.max_connections as usize;
@@ -132,8 +138,8 @@ impl<P: Port> Core<P> {
             (Some(text), None) => {
                 let address = Address::parse_listen(text)
                     .map_err(|error| Failure::new(Status::InvalidArgument, error.message))?;
-                port.listen(&address, &server.config.listen)
-                    .map_err(|error| Failure::from_io(&format!("bind {text}"), &error))?
+                let options = ListenOptions { stream: endpoint.connection.stream, ..server.config.listen };
+                port.listen(&address, &options).map_err(|error| Failure::from_io(&format!("bind {text}"), &error))?
             }
             (None, None) => {
                 let message =
@@ -277,7 +283,7 @@ impl<P: Port> Core<P> {
         };
         if destroyed {
             endpoint.handler.on_drop();
-            self.flush_corks();
+            self.flush_own_corks();
             self.strike_endpoint(&endpoint);
         }
         server.changed.notify_all();

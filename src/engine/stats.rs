@@ -2,6 +2,23 @@
 
 use crate::status::Status;
 
+/// What a connection has moved so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes handed to the kernel.
+    pub bytes_out: u64,
+    /// Receives delivered.
+    pub messages_in: u64,
+    /// Sends taken.
+    pub messages_out: u64,
+    /// Bytes that wait in its queue now.
+    pub queued_bytes: u64,
+    /// Sends refused because the queue was full.
+    pub queue_full: u64,
+}
+
 /// Counters of an engine, a server or a client. Conservation: `accepted + connected = open + closed`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {

@@ -74,12 +74,6 @@ impl Tasks {
         self.woken.load(Ordering::Acquire) && self.woken.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether a story can go on, or another reason not to wait.
-    #[inline]
-    pub fn is_woken(&self) -> bool {
-        self.woken.load(Ordering::Acquire)
-    }
-
     /// The time of the earliest timer.
     pub fn next_timer_ns(&self) -> Option<u64> {
         Some(self.next_timer_ns.load(Ordering::Acquire)).filter(|at_ns| *at_ns != NEVER)

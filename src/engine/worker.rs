@@ -13,6 +13,7 @@ use super::endpoint::Endpoint;
 use super::events::Level;
 use super::local::{self, Local};
 use super::tasks::{Driver, WakeWith};
+use crate::likely::unlikely;
 use crate::pool::lock;
 use crate::port::Port;
 use crate::status::Status;
@@ -60,6 +61,7 @@ pub struct Desk<'a, P: Port> {
     pub(super) core: &'a Core<P>,
     pub(super) outside: &'a Outside<P>,
     pub(super) index: usize,
+    pub(super) local: &'a Local,
     pub(super) state: &'a mut State<P>,
 }
 
@@ -71,7 +73,7 @@ impl<P: Port> Worker<P> {
             if let Some(core) = weak.upgrade() {
                 let outside = &core.workers[index];
                 if outside.tasks.wake() {
-                    outside.rouse();
+                    outside.ask();
                 }
             }
         })));
@@ -103,83 +105,102 @@ impl<P: Port> Worker<P> {
 
     /// Turns on this thread until the engine ends.
     pub(super) fn run(&mut self) {
-        let before = self.local.take().and_then(local::enter);
-        while !self.core.exiting.load(SeqCst) {
-            // A contained fault was logged; the next turn goes on with what is left.
-            let _ = self.contained(|worker| {
-                while !worker.core.exiting.load(SeqCst) {
-                    worker.do_what_is_asked();
-                    worker.wait(None);
-                }
-            });
-        }
-        self.local = local::leave(before);
+        let mut local = self.local.take();
+        let core = Arc::clone(&self.core);
+        let outside = &core.workers[self.index];
+        local::enter(&mut local, |local| {
+            while !core.exiting.load(SeqCst) {
+                // A contained fault was logged; the next turn goes on with what is left.
+                let _ = self.contained(local, |worker| {
+                    loop {
+                        if unlikely(worker.is_asked(outside)) {
+                            if core.exiting.load(SeqCst) {
+                                return;
+                            }
+                            worker.do_what_is_asked(local);
+                        }
+                        worker.wait(&core, outside, local, None);
+                    }
+                });
+            }
+        });
+        self.local = local;
     }
 
     /// One turn; waits at most `timeout_ns` (None: for ever). Gives the number of completions.
     pub(super) fn turn(&mut self, timeout_ns: Option<u64>) -> Result<u32, Status> {
-        let before = self.local.take().and_then(local::enter);
-        let mut completions = self.contained(|worker| worker.turn_driven(timeout_ns));
-        while let Err(Fault::Contained) = completions {
-            completions = self.contained(|worker| worker.turn_driven(Some(0)));
-        }
-        self.local = local::leave(before);
-        completions.map_err(|_| Status::Panic)
+        let mut local = self.local.take();
+        let completions = local::enter(&mut local, |local| {
+            let mut completions = self.contained(local, |worker| worker.turn_driven(local, timeout_ns));
+            while let Err(Fault::Contained) = completions {
+                completions = self.contained(local, |worker| worker.turn_driven(local, Some(0)));
+            }
+            completions.map_err(|_| Status::Panic)
+        });
+        self.local = local;
+        completions.unwrap_or(Err(Status::Limit))
     }
 
     /// Catches a panic; when it came while a connection was served, that one ends and the others go on.
-    fn contained<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> Result<R, Fault> {
+    fn contained<R>(&mut self, local: &Local, work: impl FnOnce(&mut Self) -> R) -> Result<R, Fault> {
         catch_unwind(AssertUnwindSafe(|| work(self))).map_err(|_| {
-            if self.desk().contain_fault() {
+            if self.desk(local).contain_fault() {
                 return Fault::Contained;
             }
-            self.desk().report_fault("a turn");
+            self.desk(local).report_fault("a turn");
             Fault::OfTheTurn
         })
     }
 
-    fn turn_driven(&mut self, timeout_ns: Option<u64>) -> u32 {
+    fn turn_driven(&mut self, local: &Local, timeout_ns: Option<u64>) -> u32 {
         // The host may have been away for long; a worker thread has just ended its turn before.
-        let mut desk = self.desk();
+        let mut desk = self.desk(local);
         desk.outside.sleeping.store(false, SeqCst);
         desk.read_clock();
-        let mut completions = self.do_what_is_asked();
-        completions += self.wait(timeout_ns);
+        let mut completions = self.do_what_is_asked(local);
+        let core = Arc::clone(&self.core);
+        completions += self.wait(&core, &core.workers[self.index], local, timeout_ns);
         // What this turn brought about is told in this turn, not when the host comes back.
-        completions += self.do_what_is_asked();
-        self.prepare_descriptor();
+        completions += self.do_what_is_asked(local);
+        self.prepare_descriptor(local);
         completions
     }
 
     #[inline]
-    fn desk(&mut self) -> Desk<'_, P> {
+    fn desk<'a>(&'a mut self, local: &'a Local) -> Desk<'a, P> {
         let core = &*self.core;
-        Desk { core, outside: &core.workers[self.index], index: self.index, state: &mut self.state }
+        Desk { core, outside: &core.workers[self.index], index: self.index, local, state: &mut self.state }
+    }
+
+    /// Whether there is anything to do before the next wait.
+    #[inline(always)]
+    fn is_asked(&self, outside: &Outside<P>) -> bool {
+        self.state.corks_left || outside.is_asked.load(SeqCst)
     }
 
     /// Moves on the stories that can go on, and looks at the connections that called for attention.
-    #[inline]
-    fn do_what_is_asked(&mut self) -> u32 {
+    #[inline(never)]
+    fn do_what_is_asked(&mut self, local: &Local) -> u32 {
         let outside = &self.core.workers[self.index];
         if self.state.corks_left {
-            self.state.corks_left = self.core.flush_corks();
+            self.state.corks_left = self.core.flush_corks(local, outside.now_ms.load(Relaxed));
         }
-        let (is_woken, is_called) = (outside.tasks.is_woken(), outside.is_called.load(Acquire));
-        if is_woken {
-            self.run_stories();
+        // Before the looks: who asks from here on is seen the next time.
+        if !outside.is_asked.swap(false, SeqCst) {
+            return 0;
         }
-        if is_woken || is_called { self.attend_all() } else { 0 }
+        self.run_stories(local);
+        self.attend_all(local)
     }
 
     /// Waits on the port and dispatches what happened; then looks at the clock.
     #[inline(always)]
-    fn wait(&mut self, timeout_ns: Option<u64>) -> u32 {
-        let core = &*self.core;
-        let outside = &core.workers[self.index];
-        let mut desk = Desk { core, outside, index: self.index, state: &mut self.state };
+    fn wait(&mut self, core: &Core<P>, outside: &Outside<P>, local: &Local, timeout_ns: Option<u64>) -> u32 {
+        let mut desk = Desk { core, outside, index: self.index, local, state: &mut self.state };
         let timeout_ns = desk.time_to_wait(timeout_ns);
         outside.sleeping.store(true, SeqCst);
-        let timeout_ns = if core.has_work(outside) || desk.state.corks_left { Some(0) } else { timeout_ns };
+        let must_not_wait = outside.is_asked.load(SeqCst) || desk.state.corks_left;
+        let timeout_ns = if unlikely(must_not_wait) { Some(0) } else { timeout_ns };
         desk.state.clock_is_fresh = false;
         let waited = outside.port.wait(&mut self.ring, timeout_ns, &mut desk);
         // Who still sees it sleep wakes it once more than needed.
@@ -188,7 +209,7 @@ impl<P: Port> Worker<P> {
             desk.read_clock();
         }
         outside.tasks.fire_timers(desk.state.mark_ns);
-        if desk.state.next_sweep_ms.is_some() {
+        if unlikely(desk.state.next_sweep_ms.is_some()) {
             desk.sweep_if_due();
         }
         waited.unwrap_or_else(|error| {
@@ -198,20 +219,20 @@ impl<P: Port> Worker<P> {
     }
 
     /// Between two turns the descriptor must tell of whatever makes the next one due.
-    fn prepare_descriptor(&mut self) {
-        let desk = self.desk();
-        let (core, outside, corks_left) = (desk.core, desk.outside, desk.state.corks_left);
-        if let Err(error) = outside.port.set_alarm(desk.next_due_ns()) {
+    fn prepare_descriptor(&mut self, local: &Local) {
+        let due_ns = self.desk(local).next_due_ns();
+        let core = &*self.core;
+        let outside = &core.workers[self.index];
+        if let Err(error) = outside.port.set_alarm(due_ns) {
             core.log(Level::Error, format_args!("the alarm of the engine's descriptor failed: {error}"));
         }
         outside.sleeping.store(true, SeqCst);
-        if core.has_work(outside) || corks_left {
+        if self.is_asked(outside) {
             outside.port.wake();
         }
     }
 
-    #[cold]
-    fn run_stories(&mut self) {
+    fn run_stories(&mut self, local: &Local) {
         let tasks = &self.core.workers[self.index].tasks;
         if !tasks.take_woken() {
             return;
@@ -225,23 +246,20 @@ impl<P: Port> Worker<P> {
             // The future that panicked is lost; its executor goes on with a new driver.
             self.driver = tasks.driver();
             tasks.wake();
-            self.desk().report_fault("a story");
+            self.core.workers[self.index].ask();
+            self.desk(local).report_fault("a story");
         }
-        self.desk().called();
+        self.desk(local).called();
     }
 
-    #[cold]
-    fn attend_all(&mut self) -> u32 {
+    fn attend_all(&mut self, local: &Local) -> u32 {
         let core = &*self.core;
         let outside = &core.workers[self.index];
-        if !outside.is_called.swap(false, SeqCst) {
-            return 0;
-        }
         std::mem::swap(&mut self.attention, &mut *lock(&outside.attention));
         let mut attended = 0;
         while let Some(index) = self.attention.pop() {
             attended += 1;
-            let mut desk = Desk { core, outside, index: self.index, state: &mut self.state };
+            let mut desk = Desk { core, outside, index: self.index, local, state: &mut self.state };
             let ring = &mut self.ring;
             if catch_unwind(AssertUnwindSafe(|| desk.attend(index, ring))).is_err() {
                 desk.contain(index);
@@ -251,28 +269,26 @@ impl<P: Port> Worker<P> {
     }
 }
 
-impl<P: Port> Core<P> {
-    /// Whether a worker must not wait.
-    #[inline]
-    fn has_work(&self, outside: &Outside<P>) -> bool {
-        outside.tasks.is_woken() || outside.is_called.load(SeqCst) || self.exiting.load(SeqCst)
-    }
-}
-
 impl<P: Port> Desk<'_, P> {
     /// After each callback: its time is counted, and what it sent leaves.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn called(&mut self) {
-        self.state.corks_left = self.core.flush_corks();
+        self.called_for_a_message();
+    }
+
+    /// The same, where each call would count.
+    #[inline(always)]
+    pub(super) fn called_for_a_message(&mut self) {
+        self.state.corks_left = self.core.flush_corks(self.local, self.now_ms());
         let outside = self.outside;
         let now_ns = outside.port.now_ns();
         let took_ns = now_ns.saturating_sub(self.state.mark_ns);
         self.state.mark_ns = now_ns;
         outside.callback_total_ns.store(outside.callback_total_ns.load(Relaxed) + took_ns, Relaxed);
-        if took_ns > outside.callback_max_ns.load(Relaxed) {
+        if unlikely(took_ns > outside.callback_max_ns.load(Relaxed)) {
             outside.callback_max_ns.store(took_ns, Relaxed);
         }
-        if took_ns > self.core.slow_callback_ns {
+        if unlikely(took_ns > self.core.slow_callback_ns) {
             self.report_slow(took_ns);
         }
     }

@@ -112,6 +112,7 @@ impl wharf_server_config {
                 backlog: config.backlog,
                 v6_only: config.flags & WHARF_SERVER_V6ONLY != 0,
                 reuse_port: config.flags & WHARF_SERVER_REUSEPORT != 0,
+                ..ListenOptions::default()
             },
             max_connections_per_ip: config.max_connections_per_ip,
             connection: connection_config!(config),

@@ -308,7 +308,9 @@ impl Chain {
 
     /// Gives every block back.
     pub fn clear(&mut self, blocks: &Blocks) {
-        self.consume(blocks, self.len());
+        if self.head != NONE {
+            self.consume(blocks, self.len());
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::hot;
 use super::receive::{EVENTS_PER_WAIT, Hint, Receiver};
 use super::socket::{self, Socket, socket_calls};
 use super::{Address, Completion, ListenOptions, Port, PortSetup, RawSocket, Sink, StreamOptions};
+use crate::likely::{likely, unlikely};
 
 /// Keys from here on are the port's own; those of the engine have smaller first digits.
 const OWN_KEYS: u64 = 14 << 60;
@@ -116,19 +117,16 @@ impl EpollPort {
     }
 
     /// Waits for the next events.
-    #[inline]
+    #[inline(always)]
     fn fetch(&self, ring: &mut EpollRing, timeout: libc::c_int) -> io::Result<()> {
-        let (pointer, most) = (ring.events.as_mut_ptr(), ring.events.len() as libc::c_int);
+        let (pointer, most) = (ring.events.as_mut_ptr(), ring.events.len());
+        (ring.next, ring.count) = (0, 0);
         // SAFETY: the kernel writes at most `most` events to the array, which is borrowed mutably for the call.
-        let count = unsafe { hot::epoll_wait(self.epoll.as_raw_fd(), pointer, most, timeout) };
-        ring.next = 0;
-        ring.count = count.max(0) as usize;
-        if count < 0 {
-            let error = io::Error::last_os_error();
+        match unsafe { hot::epoll_wait(self.epoll.as_raw_fd(), pointer, most, timeout) } {
+            Ok(count) => ring.count = count,
             // A signal ends a wait, so that a host that turns the engine itself can act upon it.
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -228,10 +226,10 @@ impl Port for EpollPort {
         set
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait(&self, ring: &mut EpollRing, timeout_ns: Option<u64>, sink: &mut impl Sink) -> io::Result<u32> {
         let ready_before = ring.receiver.ready();
-        if ring.next == ring.count {
+        if likely(ring.next == ring.count) {
             let timeout = if ready_before > 0 { 0 } else { milliseconds(timeout_ns) };
             self.fetch(ring, timeout)?;
         }
@@ -241,7 +239,7 @@ impl Port for EpollPort {
             let Some(&libc::epoll_event { events: flags, u64: key }) = events.get(*next) else { break };
             // Before the sink, so that an event that makes it panic does not come again.
             *next += 1;
-            if key >= OWN_KEYS {
+            if unlikely(key >= OWN_KEYS) {
                 if key == ALARM_KEY {
                     // The same time may be set again.
                     self.alarm_at_ns.store(NO_ALARM, Relaxed);
@@ -249,20 +247,20 @@ impl Port for EpollPort {
                 continue;
             }
             let mut interest = sink.interest(key);
-            if flags & WRITABLE != 0 && interest.room {
+            if unlikely(flags & WRITABLE != 0 && interest.room) {
                 sink.complete(key, Completion::Writable);
                 completions += 1;
                 interest = sink.interest(key);
             }
-            if flags & READABLE != 0 {
+            if likely(flags & READABLE != 0) {
                 let hint = Hint { read_on: flags & READ_ON != 0, error: flags & ERROR != 0 };
-                completions += receiver.readable(key, interest.read, hint, sink);
+                completions += receiver.readable(key, interest, hint, sink);
             }
         }
-        if ready_before > 0 {
+        if unlikely(ready_before > 0) {
             completions += receiver.take_turns(ready_before, sink);
         }
-        if receiver.ready() > 0 {
+        if unlikely(receiver.ready() > 0) {
             bell.ring_if_watched();
         }
         Ok(completions)

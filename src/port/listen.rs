@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::bound_path::remove_if_stale;
-use super::options::{get, set};
+use super::options::{get, set, set_stream_options};
 use super::sockaddr::{SockAddr, local_address};
 use super::socket::{Socket, bind, check, connect, new_stream, prepare};
 use super::{Address, ListenOptions, RawSocket, StreamOptions};
@@ -50,6 +50,8 @@ fn listen_on(address: &Address, options: &ListenOptions) -> io::Result<Socket> {
     if raw_address.family() == libc::AF_INET6 {
         set(raw, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, libc::c_int::from(options.v6_only))?;
     }
+    // Before it listens, so that the first connection has them, too. Options that fail leave connections that work.
+    let _ = set_stream_options(raw, &options.stream);
     bind(&socket, &raw_address)?;
     if let Address::Unix(path) = address {
         socket.owns(path);

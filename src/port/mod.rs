@@ -61,6 +61,8 @@ pub struct Interest {
     /// Whether to tell [`Completion::Writable`]. Edge-triggered readiness tells of room with every message, and hardly
     /// anybody waits for it.
     pub room: bool,
+    /// The engine's own place of the key, for [`Sink::received`].
+    pub place: u32,
 }
 
 /// What to do with a key that is readable.
@@ -84,6 +86,10 @@ pub trait Sink {
     /// Told of each completion. May call everything on the port but [`Port::wait`]. May panic: the wait is unwound then,
     /// and the next one hands over the events that were left.
     fn complete(&mut self, key: u64, completion: Completion<'_>);
+    /// The same for [`Completion::Received`], right after [`Sink::interest`] gave this place for the key: the usual case.
+    fn received(&mut self, key: u64, _place: u32, data: &[u8]) {
+        self.complete(key, Completion::Received(data));
+    }
 }
 
 /// Options of a listening socket.
@@ -95,6 +101,8 @@ pub struct ListenOptions {
     pub v6_only: bool,
     /// Several sockets may listen on the same port (SO_REUSEPORT).
     pub reuse_port: bool,
+    /// Options of the connections that it accepts, where they inherit them (see [`Port::accepted_inherit_options`]).
+    pub stream: StreamOptions,
 }
 
 /// Options of a connected (or connecting) socket; a zero leaves what the system does.
@@ -153,6 +161,11 @@ pub trait Port: Send + Sync + Sized + 'static {
 
     /// Makes a listening socket.
     fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Self::Socket>;
+    /// Whether what is accepted at this address has the stream options that [`Port::listen`] was given, so that they need
+    /// not be set for each connection.
+    fn accepted_inherit_options(_address: &Address) -> bool {
+        false
+    }
     /// Takes over a descriptor that already listens (socket activation). On an error it stays with its owner, untouched.
     fn adopt_listener(&self, raw: RawSocket) -> io::Result<Self::Socket>;
     /// Takes one connection; `WouldBlock` when none waits, `ConnectionAborted` when one broke while it waited (try the

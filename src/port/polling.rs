@@ -190,7 +190,7 @@ impl Port for PollingPort {
             if event.readable {
                 // Where the poller cannot tell, the socket is asked.
                 let hint = Hint { read_on: true, error: event.is_err() != Some(false) };
-                completions += receiver.readable(key, interest.read, hint, sink);
+                completions += receiver.readable(key, interest, hint, sink);
             }
         }
         completions += receiver.take_turns(ready_before, sink);

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::{Completion, PortSetup, RawSocket, Reading, Sink, socket};
+use super::{Completion, Interest, PortSetup, RawSocket, Reading, Sink, socket};
+use crate::likely::likely;
 
 /// The most events of one wait.
 pub(super) const EVENTS_PER_WAIT: usize = 256;
@@ -84,20 +85,19 @@ impl Receiver {
     }
 
     /// Reads a socket until it is empty or its share of this turn is used up. Gives the number of completions.
-    #[inline]
-    pub(super) fn readable(&mut self, key: u64, read: Reading, hint: Hint, sink: &mut impl Sink) -> u32 {
+    #[inline(always)]
+    pub(super) fn readable(&mut self, key: u64, interest: Interest, hint: Hint, sink: &mut impl Sink) -> u32 {
         // The usual case, one read that takes all there is, without another call.
-        let Reading::Receive(raw) = read else { return self.read_on(key, hint, 0, sink) };
-        match socket::receive(raw, &mut self.buffer) {
-            Ok(length @ 1..) => {
-                sink.complete(key, Completion::Received(&self.buffer[..length]));
-                if length < self.buffer.len() && !hint.read_on {
-                    return 1;
-                }
-                1 + self.read_on(key, hint, 1, sink)
-            }
-            end => tell_end(key, end, hint, sink),
-        }
+        let Reading::Receive(raw) = interest.read else { return self.read_on(key, hint, 0, sink) };
+        let received = socket::receive(raw, &mut self.buffer);
+        let length = match received {
+            Ok(length) if likely(length > 0) => length,
+            end => return tell_end(key, end, hint, sink),
+        };
+        let is_all = length < self.buffer.len() && !hint.read_on;
+        // The kernel wrote no more than there is room for.
+        sink.received(key, interest.place, self.buffer.get(..length).unwrap_or_default());
+        if likely(is_all) { 1 } else { 1 + self.read_on(key, hint, 1, sink) }
     }
 
     /// The same after so many receives.

@@ -15,6 +15,7 @@ use super::hot;
 use super::options::set;
 use super::sockaddr::SockAddr;
 use super::{Address, RawSocket, StreamOptions};
+use crate::likely::{likely, unlikely};
 
 /// A socket; closed when dropped. A listening Unix socket removes its file too. `Option<Socket>` is 8 bytes.
 #[derive(Debug)]
@@ -51,17 +52,18 @@ pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// The same for those that give a size.
+fn check_size(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
 /// Calls again for as long as a signal interrupts.
-#[inline]
-fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+#[inline(always)]
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
-        let result = call();
-        if result >= 0 {
-            return Ok(result as usize);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+        match call() {
+            Err(error) if unlikely(error.raw_os_error() == Some(libc::EINTR)) => {}
+            outcome => return outcome,
         }
     }
 }
@@ -165,24 +167,31 @@ const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT;
 const SLICES_MAX: usize = 1024;
 
 /// Sends as much as the kernel takes.
-#[inline]
+#[inline(always)]
 pub(super) fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let raw = socket.raw();
-    if let [one] = slices {
+    if likely(slices.len() == 1) {
+        let one = &slices[0];
         // SAFETY: pointer and length are those of the slice, which lives for the call and is only read.
         return retry(|| unsafe { hot::send(raw, one.as_ptr().cast(), one.len(), SEND_FLAGS) });
     }
+    send_all(raw, slices)
+}
+
+/// Several slices.
+#[inline(never)]
+fn send_all(raw: RawSocket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     // SAFETY: msghdr is plain pointers and integers, for which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
     // The kernel does not write to what is sent, though the field is mutable for recvmsg's sake.
     message.msg_iov = slices.as_ptr().cast_mut().cast();
     message.msg_iovlen = slices.len().min(SLICES_MAX) as _;
     // SAFETY: IoSlice has the layout of iovec on Unix (its documentation); the slices live for the call.
-    retry(|| unsafe { libc::sendmsg(raw, &raw const message, SEND_FLAGS) })
+    retry(|| check_size(unsafe { libc::sendmsg(raw, &raw const message, SEND_FLAGS) }))
 }
 
 /// Reads what is there.
-#[inline]
+#[inline(always)]
 pub(super) fn receive(raw: RawSocket, buffer: &mut [u8]) -> io::Result<usize> {
     let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
     // SAFETY: the kernel writes at most `length` bytes to the buffer, which is borrowed mutably for the call.
@@ -215,6 +224,10 @@ macro_rules! socket_calls {
         fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Socket> {
             socket::listen(address, options)
         }
+        fn accepted_inherit_options(address: &Address) -> bool {
+            // Linux copies the listener (tcp(7)); elsewhere it differs by option and system.
+            cfg!(target_os = "linux") && !address.is_unix()
+        }
         fn adopt_listener(&self, raw: RawSocket) -> io::Result<Socket> {
             socket::adopt_listener(raw)
         }
@@ -230,7 +243,7 @@ macro_rules! socket_calls {
         fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
             socket::resolve(host, port)
         }
-        #[inline]
+        #[inline(always)]
         fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
             socket::send(socket, slices)
         }

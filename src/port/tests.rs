@@ -48,7 +48,7 @@ struct Recorder {
 
 impl Sink for Recorder {
     fn interest(&mut self, key: u64) -> Interest {
-        Interest { read: self.interests.get(&key).copied().unwrap_or(Reading::Gone), room: true }
+        Interest { read: self.interests.get(&key).copied().unwrap_or(Reading::Gone), room: true, place: 0 }
     }
 
     fn complete(&mut self, key: u64, completion: Completion<'_>) {

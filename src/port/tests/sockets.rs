@@ -146,12 +146,51 @@ fn the_options_of_a_stream_reach_the_socket<P: Port>() {
     let options =
         StreamOptions { keepalive_s: 60, keepalive_interval_s: 10, keepalive_probes: 3, ..Default::default() };
     P::set_options(&scene.socket, &options).unwrap();
-    let raw = P::raw(&scene.socket);
+    assert_options(P::raw(&scene.socket));
+}
+
+/// Those of a keepalive with probes every 10 seconds, 3 times, and no Nagle.
+fn assert_options(raw: RawSocket) {
     let get = |level, name| crate::port::options::get(raw, level, name).unwrap();
     assert_ne!(get(libc::IPPROTO_TCP, libc::TCP_NODELAY), 0);
     assert_ne!(get(libc::SOL_SOCKET, libc::SO_KEEPALIVE), 0);
     assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), 10);
     assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_KEEPCNT), 3);
+}
+
+fn accepted_sockets_inherit_the_options_where_the_port_says_so<P: Port>() {
+    let (port, _ring) = P::open(&SETUP).unwrap();
+    let stream = StreamOptions {
+        keepalive_s: 60,
+        keepalive_interval_s: 10,
+        keepalive_probes: 3,
+        send_buffer_bytes: 20_000,
+        receive_buffer_bytes: 30_000,
+        ..Default::default()
+    };
+    for text in ["127.0.0.1:0", "[::1]:0", ":0"] {
+        let address = Address::parse_listen(text).unwrap();
+        let listener = port.listen(&address, &ListenOptions { stream, ..Default::default() }).unwrap();
+        let at = P::local_address(&listener).unwrap();
+        let to = Address::parse_listen(&at.to_string().replace("[::]", "127.0.0.1").replace("0.0.0.0", "127.0.0.1"));
+        let _client = port.connect(&to.unwrap(), None, &StreamOptions::default()).unwrap();
+        let accepted = loop {
+            match port.accept(&listener) {
+                Ok((accepted, _)) => break accepted,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        };
+        let inherits = P::accepted_inherit_options(&address);
+        assert_eq!(inherits, cfg!(target_os = "linux"), "{text}");
+        if inherits {
+            let raw = P::raw(&accepted);
+            assert_options(raw);
+            let get = |name| crate::port::options::get(raw, libc::SOL_SOCKET, name).unwrap();
+            // Linux doubles what is asked for (socket(7)).
+            assert_eq!((get(libc::SO_SNDBUF), get(libc::SO_RCVBUF)), (40_000, 60_000), "{text}");
+        }
+    }
+    assert!(!P::accepted_inherit_options(&Address::parse_listen("unix:/tmp/x").unwrap()));
 }
 
 fn a_socket_is_small<P: Port>() {
@@ -166,5 +205,6 @@ on_every_port! {
     unix_sockets_work_and_leave_no_file_behind,
     only_a_listening_descriptor_is_adopted,
     the_options_of_a_stream_reach_the_socket,
+    accepted_sockets_inherit_the_options_where_the_port_says_so,
     a_socket_is_small,
 }
