@@ -12,7 +12,7 @@ try_c = @mkdir -p $(BENCH); echo 'int main(void) { return 0; }' | $(CC) -include
 bench: bench-programs
 	python3 benches/run.py $(BENCH) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-	  $(if $(QUICK)$(ONLY)$(SCENARIO),,--out docs/benchmarks)
+	  $(if $(QUICK)$(ONLY)$(SCENARIO),,--out docs/benchmarks --readme=README.md)
 
 bench-instructions: $(BENCH)/load $(BENCH)/wharf
 	python3 benches/instructions.py $(BENCH)

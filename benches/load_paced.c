@@ -139,13 +139,16 @@ static int by_p99(const void *left, const void *right) {
  * each connection's own p99, is reported beside all. */
 void scenario_block(void) {
   long connections = option("connections", 64), per_second = option("per_second", 2000);
+  long blocks_per_second = option("blocks_per_second", 5);
   double seconds = option_fraction("seconds", 3);
   option("warmup_ms", 0);
   options_end();
   if (connections < 3 || per_second < 1) fail("connections must be at least 3, per_second at least 1");
+  if (blocks_per_second < 0) fail("blocks_per_second must not be negative");
   struct connection *all = connect_all(connections);
   struct pace pace = { .all = all + 1, .count = connections - 1, .bytes = 64, .gap_ns = 1e9 / (double)per_second,
-                       .blocker = all, .block_gap_ns = SECOND / 5 };
+                       .blocker = blocks_per_second > 0 ? all : NULL,
+                       .block_gap_ns = blocks_per_second > 0 ? SECOND / (uint64_t)blocks_per_second : 0 };
   uint64_t messages = (uint64_t)(seconds * (double)per_second) + 1;
   play_measured(&pace, messages);
   static struct histogram everyone, best;

@@ -47,13 +47,14 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1, help="of the order in which a round runs the peers")
     parser.add_argument("--out", help="folder for README.md, results.json and the charts; without, the last two go to "
                                       "results/ in the build folder")
+    parser.add_argument("--readme", help="a file between whose marks the summary is written")
     parser.add_argument("--render", action="store_true", help="measure nothing: tables and charts of the results.json "
                                                               "there")
     options = parser.parse_args()
     if options.rounds < 1:
         stop("--rounds must be at least 1")
-    if options.quick and (options.out or options.render):
-        stop("--quick writes nothing and reads nothing: --out and --render do not go with it")
+    if options.quick and (options.out or options.render or options.readme):
+        stop("--quick writes nothing and reads nothing: --out, --readme and --render do not go with it")
     return options
 
 
@@ -131,7 +132,7 @@ def write_json(results, folder):
     os.replace(path + ".new", path)
 
 
-def write_page_and_charts(results, folder, page):
+def write_page_and_charts(results, folder, page, readme):
     charts = plots.write_all(results, folder)
     if charts is None:
         print("skipped: no charts, matplotlib is not installed")
@@ -139,6 +140,11 @@ def write_page_and_charts(results, folder, page):
     if page:
         with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
             file.write(tables.markdown(results, charts))
+    if readme:
+        with open(readme, encoding="utf-8") as file:
+            text = tables.in_readme(file.read(), results)
+        with open(readme, "w", encoding="utf-8") as file:
+            file.write(text)
     print(f"written to {folder}")
 
 
@@ -150,7 +156,7 @@ def main():
         with open(os.path.join(folder, "results.json"), encoding="utf-8") as file:
             results = json.load(file)
         print("\n".join(tables.plain(result) for result in results["scenarios"]))
-        write_page_and_charts(results, folder, options.out)
+        write_page_and_charts(results, folder, options.out, options.readme)
         return 0
 
     scenarios = chosen(options.scenario, SCENARIOS, "scenario")
@@ -162,7 +168,8 @@ def main():
     if options.quick:
         failures = play_quickly(options.build, peers, scenarios)
     else:
-        said = [arg if arg != options.build else "BUILD_FOLDER" for arg in sys.argv[1:]]
+        said = [arg if arg != options.build else "BUILD_FOLDER" for arg in sys.argv[1:]
+                if not arg.startswith("--readme=")]
         versions = {peer.name: running.version_of(options.build, peer) for peer in peers}
         results = {"date": datetime.date.today().isoformat(), **machine.description(),
                    "command": shlex.join(["benches/run.py", *said]), "seed": options.seed, "base": BASE,
@@ -175,7 +182,7 @@ def main():
                 play_scenario(options.build, peers, scenario, options.rounds, order, failures))
             print(tables.plain(results["scenarios"][-1]), flush=True)
             write_json(results, folder)  # what is done is kept, should a later one be broken off
-        write_page_and_charts(results, folder, options.out)
+        write_page_and_charts(results, folder, options.out, options.readme)
     for failure in failures:
         print(f"run.py: {failure}", file=sys.stderr)
     return 1 if failures else 0

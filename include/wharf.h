@@ -371,6 +371,7 @@ wharf_status wharf_engine_create(const wharf_engine_config *config, wharf_engine
  * - WHARF_E_INVALID_ARGUMENT: timeout_ms is below -1
  * - WHARF_E_STATE: the engine has worker threads, or another thread is in a turn of it
  * - WHARF_E_WOULD_DEADLOCK: called inside a callback of this engine
+ * - WHARF_E_LIMIT: called inside callbacks of 8 other engines, each turned inside a callback of the one before
  * - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
  *
  * Callbacks run inside this call, and only inside it (and inside wharf_engine_destroy).

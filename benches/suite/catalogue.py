@@ -77,12 +77,19 @@ class Scenario:
     server: dict = field(default_factory=dict)   # keys for the server only
     workers: tuple = (1,)                        # a row for each
     or_one_worker: bool = False                  # who cannot do several workers takes part with one
+    cpus: str = "both"                           # the server's when workers are several; "one": that of one worker
 
 
 def pingpong(name, about, connections, messages, size=64, **more):
     keys = {"connections": connections, "bytes": size, "messages": messages}
     quick = {"messages": 2 * connections + 500}
     return Scenario(name, about, "pingpong", "echo", MESSAGES, keys, quick, **more)
+
+
+def blocking(name, about, per_second):
+    return Scenario(name, about, "block", "block", (P99_BEST, P99, P50),
+                    {"connections": 64, "per_second": 2000, "blocks_per_second": per_second, "seconds": 3},
+                    {"seconds": 0.3}, workers=(2,), or_one_worker=True)
 
 
 def pipeline(name, mode, about, messages):
@@ -116,13 +123,14 @@ SCENARIOS = (
              {"messages": 15_000, "concurrent": 16}, {"messages": 500}),
     Scenario("idle-10000", "10,000 connections that have each exchanged one message", "idle", "echo",
              (MEMORY, MEMORY_ALL), {"connections": 10_000}, {"connections": 1000}),
-    Scenario("stall", "the server produces 256 MiB the way that is written quickly, the peer does not read", "stall",
-             "produce", (MEMORY_PEAK,), {"seconds": 4}, {"seconds": 0.3}, server={"count": 256 << 20}),
-    Scenario("block", "two workers; a handler that blocks for 50 ms five times a second; latencies of 2,000 other "
-             "messages/s on 63 connections", "block", "block", (P99_BEST, P99, P50),
-             {"connections": 64, "per_second": 2000, "seconds": 3}, {"seconds": 0.3}, workers=(2,), or_one_worker=True),
-    pingpong("workers-2", "as pingpong-64, with one worker and with two; the server on both CPUs, one of them the "
-             "load's", 64, 300_000, workers=(1, 2)),
+    Scenario("stall", "the server produces 1 GiB the way that is written quickly, the peer does not read", "stall",
+             "produce", (MEMORY_PEAK,), {"seconds": 4}, {"seconds": 0.3}, server={"count": 1 << 30}),
+    blocking("block", "two workers; a handler that blocks for 50 ms five times a second; latencies of 2,000 other "
+             "messages/s on 63 connections", 5),
+    blocking("block-quiet", "the same, but nothing blocks: what the better half of block is to be compared with", 0),
+    pingpong("workers-2", "as pingpong-64, with one worker and with two on the server's one CPU: what a second worker "
+             "costs by itself", 64, 300_000, workers=(1, 2), cpus="one"),
+    pingpong("workers-2-apart", "the same on both CPUs, one of them the load's, too", 64, 300_000, workers=(1, 2)),
 )
 
 CHARTS = (  # file, title, scenarios

@@ -121,8 +121,8 @@ def run_once(build, peer, scenario, workers, quick):
     if workers > 1:
         told["workers"] = workers
     command = [program_of(build, peer), scenario.mode, *peer.keys, *(f"{key}={value}" for key, value in told.items())]
-    several = max(scenario.workers) > 1
-    server = Server(command, {machine.SERVER_CPU, machine.LOAD_CPU} if several else {machine.SERVER_CPU})
+    has_both = max(scenario.workers) > 1 and scenario.cpus == "both"
+    server = Server(command, {machine.SERVER_CPU, machine.LOAD_CPU} if has_both else {machine.SERVER_CPU})
     try:
         run = play(build, scenario, keys, server)
     finally:

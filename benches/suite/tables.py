@@ -77,17 +77,58 @@ def markdown_table(table):
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def rows_with_one_worker(result):
+    return {row["peer"]: row for row in result["rows"] if row["workers"] == min(row["workers"] for row in result["rows"])}
+
+
+def summary(results):
+    """One table of all: a row for each scenario, a column for each peer."""
+    peers = list(dict.fromkeys(row["peer"] for result in results["scenarios"] for row in result["rows"]))
+    table = [["", *peers]]
+    for result in results["scenarios"]:
+        rows = rows_with_one_worker(result)
+        title, cell = result["name"], None
+        if "cpu" in result["figures"]:
+            def cell(values):
+                return ratio(values["cpu"]["ratio"]["median"]) if values.get("cpu", {}).get("ratio") else "-"
+        elif "memory" in result["figures"]:
+            title += ", bytes each"
+
+            def cell(values):
+                return number(values["memory"]["median"]) if values else "-"
+        elif "memory_peak" in result["figures"]:
+            title += ", MiB"
+
+            def cell(values):
+                return number(values["memory_peak"]["median"]) if values else "-"
+        if cell and len({row["workers"] for row in result["rows"]}) == 1:
+            table.append([title, *(cell(rows[peer]["figures"]) if peer in rows else "-" for peer in peers)])
+    return markdown_table(table)
+
+
+def about(results):
+    return (f"Measured {results['date']} on {results['cpu']} ({results['cpus']} CPUs), Linux {results['kernel']}, by\n"
+            f"`{results['command']}`.")
+
+
+def in_readme(text, results):
+    """The README's text with the summary between its marks."""
+    begin, end = "<!-- benchmarks -->\n", "<!-- end of benchmarks -->"
+    before, rest = text.split(begin, 1)
+    return before + begin + summary(results) + "\n\n" + about(results) + "\n" + end + rest.split(end, 1)[1]
+
+
 def markdown(results, charts):
     """The page of the documentation. `charts` are pairs of file and title."""
     parts = ["# Benchmarks", (
-        f"Measured {results['date']} on {results['cpu']} ({results['cpus']} CPUs), Linux {results['kernel']}, by\n"
-        f"`{results['command']}`.\nWhat is measured and how: [benches/README.md](../../benches/README.md). "
+        f"{about(results)}\nWhat is measured and how: [benches/README.md](../../benches/README.md). "
         "All raw figures: [results.json](results.json)."), (
         "Median (smallest..largest) over the rounds. The ratios are made pair by pair within a round; below 1 is less\n"
         f"than what {results['base']} needs or reaches. \"Bottleneck\" is who had no CPU time left: where it\n"
         "is the load, the speed says nothing about the server, its CPU does. A run in which other processes were\n"
         "busy, or the CPUs moved, is repeated, and marked as disturbed where that did not help.")]
     parts += [f"![{title}]({file})" for file, title in charts]
+    parts += ["CPU as a ratio to bare-epoll, where nothing else is said:", summary(results)]
     if results["versions"]:
         parts.append(markdown_table([["peer", "version"], *map(list, results["versions"].items())]))
     for result in results["scenarios"]:

@@ -17,8 +17,10 @@ use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
 use crate::port::Port;
 
-/// Connections accepted for one event before others get their turn.
-const ACCEPTS_PER_EVENT: u32 = 64;
+/// The most connections accepted for one event before others get their turn.
+const MOST_ACCEPTS: u32 = 64;
+/// Events in a row with as many connections as were asked for, after which more are asked for.
+const FULL_EVENTS: u32 = 8;
 /// How long accepting rests when descriptors or memory ran out.
 const EXHAUSTION_PAUSE_NS: u64 = 100_000_000;
 
@@ -27,6 +29,36 @@ fn ip_key(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+    }
+}
+
+/// How many accepts a worker makes for one event. One that finds nobody costs nearly as much as one that does: the system
+/// makes the new descriptor first. So more than one is tried only while connections come in crowds.
+#[derive(Debug)]
+pub struct Pace {
+    least: u32,
+    most: u32,
+    full_events: u32,
+}
+
+impl Pace {
+    /// A host that turns the engine itself may do so seldom: then as many as can be are accepted at once.
+    pub fn new(is_caller_driven: bool) -> Pace {
+        let least = if is_caller_driven { MOST_ACCEPTS } else { 1 };
+        Pace { least, most: least, full_events: 0 }
+    }
+
+    /// An event ended with nobody left to accept.
+    fn ran_dry(&mut self) {
+        *self = Pace { most: self.least, full_events: 0, ..*self };
+    }
+
+    /// An event had as many connections as were asked for.
+    fn was_full(&mut self) {
+        self.full_events += 1;
+        if self.full_events == FULL_EVENTS {
+            *self = Pace { most: (self.most * 2).min(MOST_ACCEPTS), full_events: 0, ..*self };
+        }
     }
 }
 
@@ -131,7 +163,7 @@ impl<P: Port> Desk<'_, P> {
         let Ok(endpoint) = core.endpoint(handle.to_bits(), Kind::Server) else { return };
         let Ok(server) = endpoint.server() else { return };
         let Some(listener) = lock(&server.state).listener.clone() else { return };
-        for _ in 0..ACCEPTS_PER_EVENT {
+        for _ in 0..self.state.accept_pace.most {
             let place = core.take_place(Some(&server.permits));
             if place.is_none() && server.config.at_limit == AtLimit::Wait {
                 core.pause_accepting(&endpoint, server, Pause::NoPlace);
@@ -142,11 +174,14 @@ impl<P: Port> Desk<'_, P> {
                     self.admit(&endpoint, server, socket, Peer::new(address), place)
                 }
                 (Ok((socket, address)), None) => self.reject(&endpoint, socket, Peer::new(address)),
-                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => return,
+                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.state.accept_pace.ran_dry();
+                }
                 (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 (Err(error), _) => return self.back_off(&endpoint, server, &error),
             }
         }
+        self.state.accept_pace.was_full();
     }
 
     fn admit(

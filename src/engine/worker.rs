@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 use std::task::{Context, Waker};
 
+use super::accept::Pace;
 use super::api::Close;
 use super::core::{Core, Outside};
 use super::cork::Cork;
@@ -44,6 +45,7 @@ pub struct State<P: Port> {
     pub(super) clock_is_fresh: bool,
     /// Some of what callbacks sent is held back still.
     pub(super) corks_left: bool,
+    pub(super) accept_pace: Pace,
     /// The key whose completion is being dispatched, or 0.
     pub(super) serving: u64,
 }
@@ -98,6 +100,7 @@ impl<P: Port> Worker<P> {
                 mark_ns: core.workers[index].port.now_ns(),
                 clock_is_fresh: false,
                 corks_left: false,
+                accept_pace: Pace::new(core.config.caller_driven),
                 serving: 0,
             },
         }
