@@ -38,8 +38,15 @@
  * Threads. Any function may be called from any thread and from inside any callback, unless it says otherwise.
  * Functions with "wait" in their name block; inside a callback, or on the thread that turns a caller-driven engine,
  * they would wait for themselves and return WHARF_E_WOULD_DEADLOCK instead. wharf_engine_destroy blocks on a thread of
- * yours and returns at once inside a callback of the same engine. No function may be called in a signal handler, and
- * none on an engine that was made before a fork(2) in the child.
+ * yours and returns at once inside a callback of the same engine. No function may be called in a signal handler.
+ *
+ * Fork. Once a process has used the library, it cannot be used in the children that fork(2) makes of that process until
+ * they exec: every function returns WHARF_E_FORKED there at once and touches nothing but the wharf_error that it was
+ * given. The parent goes on as if nothing had happened. Texts, version and wharf_engine_footprint work in a child, too.
+ * Descriptors are close-on-exec; until a child execs or ends, it keeps connections open that its parent has closed. A
+ * child that was forked inside a callback must exec or _exit there and not return from it. vfork(2), _Fork(3) and
+ * clone(2) are not noticed: after them, call nothing. A process that has not used the library may fork, and its children
+ * use it, each on its own.
  *
  * Callbacks. Each connection belongs to one worker. Its callbacks never run at the same time and come in this order:
  * on_open; any of on_receive, on_sent, on_writable, on_end; on_close exactly once; then nothing. With one worker (the
@@ -171,6 +178,8 @@ typedef uint64_t wharf_conn;
 #define WHARF_E_PANIC (-26)
 /** the peer sent nothing within the first-byte timeout */
 #define WHARF_E_FIRST_BYTE (-27)
+/** this process was made by fork: the library belongs to its parent; exec first, or fork before you use it */
+#define WHARF_E_FORKED (-28)
 
 /**
  * What went wrong, in detail. Yours: put it on the stack, set struct_size, pass its address (or NULL if you do not
