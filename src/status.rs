@@ -54,6 +54,7 @@ statuses! {
     Panic WHARF_E_PANIC = -26, "a fault inside the library was contained: please report it";
     FirstByte WHARF_E_FIRST_BYTE = -27, "the peer sent nothing within the first-byte timeout";
     Forked WHARF_E_FORKED = -28, "this process was made by fork: the library belongs to its parent; exec first, or fork before you use it";
+    TooSlow WHARF_E_TOO_SLOW = -29, "the peer sent more slowly than min_receive_bytes_per_s";
 }
 
 impl Status {
