@@ -15,10 +15,12 @@ use crate::status::Status;
 /// Runs the body of an exported function, unless this is a child of fork(2); a panic in it becomes a status.
 #[inline]
 pub fn guard(body: impl FnOnce() -> Result<(), Status>) -> wharf_status {
-    match fork::is_own_process() {
-        Ok(true) => guard_anywhere(body),
-        other => not_own(other).code(),
+    if !fork::is_surely_own_process() {
+        if let Err(status) = check_process() {
+            return status.code();
+        }
     }
+    guard_anywhere(body)
 }
 
 /// The same for functions that touch no engine: they work in a child, too.
@@ -32,11 +34,10 @@ pub fn guard_anywhere(body: impl FnOnce() -> Result<(), Status>) -> wharf_status
 
 /// As [`guard`], for functions that tell details. The error is written last, when the body has returned.
 pub fn guard_with_error(error: *mut wharf_error, body: impl FnOnce() -> Outcome<()>) -> wharf_status {
-    let failure = match fork::is_own_process() {
-        Ok(true) => contain(body).err(),
-        other => {
+    let failure = match check_process() {
+        Ok(()) => contain(body).err(),
+        Err(status) => {
             // No allocation: the parent's other threads may have left the allocator locked.
-            let status = not_own(other);
             // SAFETY: the conventions of the header: a wharf_error is NULL or a writable struct whose struct_size is
             // set.
             unsafe { write_error(error, status, 0, status.text()) };
@@ -50,10 +51,15 @@ pub fn guard_with_error(error: *mut wharf_error, body: impl FnOnce() -> Outcome<
     status.code()
 }
 
-/// Why nothing may be done: a child, or no memory to notice one.
+/// Fails in a child, and without the memory to notice one.
 #[cold]
-fn not_own(asked: std::io::Result<bool>) -> Status {
-    if asked.is_ok() { Status::Forked } else { Status::NoMemory }
+#[inline(never)]
+fn check_process() -> Result<(), Status> {
+    match fork::is_own_process() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Status::Forked),
+        Err(_) => Err(Status::NoMemory),
+    }
 }
 
 /// Unwinding into C is undefined, so it ends here.

@@ -13,20 +13,16 @@ const CHILD: u8 = 2;
 
 static STATE: AtomicU8 = AtomicU8::new(UNWATCHED);
 
+/// Whether this is surely the process that it always was. If not, ask [`is_own_process`].
+#[inline]
+pub fn is_surely_own_process() -> bool {
+    STATE.load(Relaxed) == OWN
+}
+
 /// Whether this is the process that it always was. The first question registers the handler; asked before any lock is
 /// taken, no child can inherit one that is held without knowing that it is a child.
-#[inline]
-pub fn is_own_process() -> io::Result<bool> {
-    if STATE.load(Relaxed) == OWN { Ok(true) } else { look() }
-}
-
-/// Only the child's one thread runs this, before fork(2) returns in it.
-extern "C" fn in_child() {
-    STATE.store(CHILD, Relaxed);
-}
-
 #[cold]
-fn look() -> io::Result<bool> {
+pub fn is_own_process() -> io::Result<bool> {
     if STATE.load(Relaxed) == UNWATCHED {
         // Two threads may both register it, which does no harm.
         // SAFETY: pthread_atfork keeps a pointer to a function that lives as long as the library, which is never
@@ -37,4 +33,9 @@ fn look() -> io::Result<bool> {
         }
     }
     Ok(STATE.load(Relaxed) != CHILD)
+}
+
+/// Only the child's one thread runs this, before fork(2) returns in it.
+extern "C" fn in_child() {
+    STATE.store(CHILD, Relaxed);
 }
