@@ -219,7 +219,9 @@ impl<'d, P: Port> Desk<'d, P> {
                 None => admission.token(|| self.outside.port.now_ns()).map_err(|_| Refusal::ByRate)?,
                 reserved => reserved,
             };
-            token.map(Token::spend);
+            if let Some(token) = token {
+                token.spend();
+            }
         }
         self.ask(endpoint, peer)?;
         let place = reserved.place.or_else(|| core.take_place(Some(&server.permits))).ok_or(Refusal::AtLimit)?;
