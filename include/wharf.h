@@ -28,7 +28,7 @@
  * Results. Pointers named out, or after what they receive, are yours. What they point to is set to 0 first and to the
  * result on success. NULL is WHARF_E_INVALID_ARGUMENT, unless it says "may be NULL".
  *
- * Strings. In: UTF-8 with a NUL at the end, at most 4095 bytes before it; copied, so they may go away at once. Out:
+ * Strings. In: UTF-8 with a NUL at the end, at most 4095 bytes before it unless it says otherwise; copied, so they may go away at once. Out:
  * (buf, len, needed). The text is written to buf, cut at a whole character if len is too small (then the status is
  * WHARF_E_LIMIT), and always terminated if len is not 0. needed receives how many bytes the whole text takes, its NUL
  * included; it may be NULL. With buf NULL and len 0 only needed is set, and the status is WHARF_OK.
@@ -38,11 +38,18 @@
  * Threads. Any function may be called from any thread and from inside any callback, unless it says otherwise.
  * Functions with "wait" in their name block; inside a callback, or on the thread that turns a caller-driven engine,
  * they would wait for themselves and return WHARF_E_WOULD_DEADLOCK instead. wharf_engine_destroy blocks on a thread of
- * yours and returns at once inside a callback of the same engine. No function may be called in a signal handler, and
- * none on an engine that was made before a fork(2) in the child.
+ * yours and returns at once inside a callback of the same engine. No function may be called in a signal handler.
  *
- * Callbacks. Each connection belongs to one worker. Its callbacks never run at the same time and come in this order:
- * on_open; any of on_receive, on_sent, on_writable, on_end; on_close exactly once; then nothing. With one worker (the
+ * Fork. Once a process has used the library, it cannot be used in the children that fork(2) makes of that process until
+ * they exec: every function returns WHARF_E_FORKED there at once and touches nothing but the wharf_error that it was
+ * given. The parent goes on as if nothing had happened. Texts, version and wharf_engine_footprint work in a child, too.
+ * Descriptors are close-on-exec; until a child execs or ends, it keeps connections open that its parent has closed. A
+ * child that was forked inside a callback must exec or _exit there and not return from it. vfork(2), _Fork(3) and
+ * clone(2) are not noticed: after them, call nothing. A process that has not used the library may fork, and its children
+ * use it, each on its own.
+ *
+ * Callbacks. A server asks on_admit before there is a connection, if you want to be asked. Each connection belongs to
+ * one worker. Its callbacks never run at the same time and come in this order: on_open; any of on_receive, on_sent, on_writable, on_end; on_close exactly once; then nothing. With one worker (the
  * default) no two callbacks of the engine ever run at the same time. No callback ever runs inside a call of yours, so
  * you may hold a lock of your own while you call and take it in callbacks; only wharf_engine_turn, and
  * wharf_engine_destroy of a caller-driven engine, run callbacks inside. A callback that takes long delays the other
@@ -171,6 +178,10 @@ typedef uint64_t wharf_conn;
 #define WHARF_E_PANIC (-26)
 /** the peer sent nothing within the first-byte timeout */
 #define WHARF_E_FIRST_BYTE (-27)
+/** this process was made by fork: the library belongs to its parent; exec first, or fork before you use it */
+#define WHARF_E_FORKED (-28)
+/** the peer sent more slowly than min_receive_bytes_per_s */
+#define WHARF_E_TOO_SLOW (-29)
 
 /**
  * What went wrong, in detail. Yours: put it on the stack, set struct_size, pass its address (or NULL if you do not
@@ -440,11 +451,37 @@ wharf_status wharf_engine_destroy(wharf_engine engine, uint32_t deadline_ms);
  *   them;
  * - without on_end a connection is closed, queued bytes first, when the peer ends its side.
  *
+ * A server may be asked for its consent before there is a connection: on_admit.
+ *
  * The callbacks of one connection never run at the same time. They come in this order: on_open; then on_receive,
  * on_sent, on_writable and on_end as things happen; then on_close, exactly once; then nothing. They run on worker
  * threads, or inside wharf_engine_turn of a caller-driven engine - never inside another call of yours. A C++ exception
  * or a longjmp must not leave a callback: it would cross frames that do not know of it.
  */
+
+/** For the result of on_admit: the connection is reset, and counted as refused_by_host. */
+#define WHARF_ADMIT_REFUSE 0
+/** For the result of on_admit: the connection is let in. */
+#define WHARF_ADMIT_ACCEPT 1
+
+/**
+ * Whether a peer is let in. A server asks for each connection that its lists and its rate let in, before there is a
+ * connection: it has no handle yet, and a refused one never gets one, nor any other callback. Not called for clients.
+ *
+ * - context: the handler's
+ * - peer_address: as wharf_conn_peer_address tells it, with a NUL at the end; lives for the call
+ * - len: its length, without the NUL
+ *
+ * Returns WHARF_ADMIT_ACCEPT to let it in; anything else (0, which a failed callback of many languages returns)
+ * refuses it. Whether it then finds a place is for max_connections and max_connections_per_ip to say, so not each
+ * connection that is let in here gets its on_open; and the on_open may come on another worker, while this one asks
+ * about the next peer already.
+ *
+ * Called on the worker that accepts. With one worker never at the same time as another callback; with several workers
+ * several may ask at once, but none any more when on_drop is called. It holds up all connections of its worker: look
+ * something up, do not wait for something.
+ */
+typedef int32_t (*wharf_on_admit)(void *context, const char *peer_address, size_t len);
 
 /**
  * The connection is there: it was accepted, or the connect has succeeded. Always the first call for a connection.
@@ -513,6 +550,7 @@ typedef void (*wharf_on_end)(void *context, wharf_conn conn);
  *   - WHARF_E_END_OF_STREAM: the peer ended its side, and this side followed
  *   - WHARF_E_RESET: the peer reset it, or the network gave it up
  *   - WHARF_E_IDLE, WHARF_E_FIRST_BYTE, WHARF_E_SEND_STALLED: the timeout of that name passed
+ *   - WHARF_E_TOO_SLOW: it sent more slowly than min_receive_bytes_per_s
  *   - WHARF_E_TIMEOUT: a flushing close met its linger deadline with bytes unsent; with conn 0: connect_timeout_ms
  *     passed
  *   - WHARF_E_STOPPED: the server, client or engine was stopped or destroyed
@@ -554,6 +592,8 @@ typedef struct wharf_handler {
   wharf_on_close on_close;
   /** The last call of all. */
   wharf_on_drop on_drop;
+  /** Whether a server lets a peer in. NULL: it does. */
+  wharf_on_admit on_admit;
 } wharf_handler;
 
 
@@ -566,7 +606,8 @@ typedef struct wharf_handler {
  */
 
 /**
- * For wharf_server_config.at_limit: connections that are too many stay in the system's backlog until a place is free.
+ * For wharf_server_config.at_limit: connections that are too many stay in the system's backlog until a place is free
+ * (and the accept rate allows it).
  */
 #define WHARF_AT_LIMIT_WAIT 0
 
@@ -605,7 +646,10 @@ typedef struct wharf_server_config {
   int32_t listen_fd_plus_one;
   /** The most connections of this server at a time. 0, or more than the engine's: the engine's max_connections. */
   uint32_t max_connections;
-  /** What happens to a connection that is one too many: WHARF_AT_LIMIT_WAIT or WHARF_AT_LIMIT_REJECT. */
+  /**
+   * What happens to a connection that is one too many, for max_connections or accept_rate_per_s: WHARF_AT_LIMIT_WAIT
+   * or WHARF_AT_LIMIT_REJECT.
+   */
   uint32_t at_limit;
   /**
    * Connections that the system keeps until they are accepted (listen(2)). 0: max_connections, as the system allows.
@@ -650,6 +694,30 @@ typedef struct wharf_server_config {
   uint32_t socket_send_buffer_bytes;
   /** The system's receive buffer of each connection (SO_RCVBUF) in bytes: up to 1073741824. 0: as the system does. */
   uint32_t socket_receive_buffer_bytes;
+  /**
+   * Address blocks whose peers are let in, between commas or white space: "10.0.0.0/8, 2001:db8::/32, 192.0.2.7".
+   * At most 1048575 bytes; copied. NULL, or no entry: all. IPv4 peers of a server that takes both are in IPv4 blocks;
+   * peers of a Unix socket are in none, and let in. Who is not let in is reset and counted.
+   */
+  const char *allow;
+  /** Address blocks whose peers are not let in, in the same form; stronger than allow. NULL, or no entry: none. */
+  const char *deny;
+  /**
+   * The most connections that are let in a second, in the long run: up to 1000000. Those that are too many wait in
+   * the backlog or are reset and counted, as at_limit says. 0: no bound.
+   */
+  uint32_t accept_rate_per_s;
+  /** The most connections that are let in at once after a rest: up to 1000000. 0: accept_rate_per_s. */
+  uint32_t accept_burst;
+  /**
+   * Close with WHARF_E_TOO_SLOW when a peer sends, but fewer bytes a second than this: up to 1073741824. Measured
+   * from one byte to a later one, over at least min_receive_grace_ms; silence is for idle_timeout_ms to judge, so a
+   * peer that waits for an answer is not slow. Whatever is sent to the peer begins a new measurement, and so does
+   * wharf_conn_resume; not in pull mode. 0: no bound.
+   */
+  uint32_t min_receive_bytes_per_s;
+  /** How long a peer may be slower than that: milliseconds, up to 2147483647. 0: 5000. */
+  uint32_t min_receive_grace_ms;
 } wharf_server_config;
 
 /**
@@ -665,8 +733,8 @@ typedef struct wharf_server_config {
  * taken: none of its functions is called, on_drop included, and the context is still yours.
  *
  * Errors:
- * - WHARF_E_INVALID_ARGUMENT: a pointer is NULL, the address is malformed, or a field is out of range; the message
- *   says which
+ * - WHARF_E_INVALID_ARGUMENT: a pointer is NULL, the address or an entry of a list is malformed, or a field is out of
+ *   range; the message says which
  * - WHARF_E_LIMIT: the engine has 64 servers already
  * - WHARF_E_STOPPED: the engine is being destroyed
  * - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
@@ -1317,7 +1385,7 @@ typedef struct wharf_stats {
   uint64_t closed_by_peer;
   /** Closed by a reset of the peer. */
   uint64_t closed_by_reset;
-  /** Closed by a deadline: idle, first byte, send stall, linger. */
+  /** Closed by a deadline: idle, first byte, send stall, linger, slow receive. */
   uint64_t closed_by_timeout;
   /** Closed by a stop of the server, client or engine. */
   uint64_t closed_by_stop;
@@ -1347,7 +1415,7 @@ typedef struct wharf_stats {
   uint64_t pool_blocks_in_use;
   /** The most blocks that ever were in use (engine only). */
   uint64_t pool_blocks_peak;
-  /** How often accepting paused because there were max_connections. */
+  /** How often accepting paused because there were max_connections, or accept_rate_per_s was used up. */
   uint64_t accept_pauses;
   /** How often accepting backed off because descriptors or memory ran out. */
   uint64_t descriptor_exhaustions;
@@ -1363,6 +1431,12 @@ typedef struct wharf_stats {
   uint64_t callback_total_us;
   /** Bytes of heap set aside; what wharf_engine_footprint told (engine only). */
   uint64_t heap_bytes;
+  /** Connections that were reset because the allow and deny lists do not let them in. */
+  uint64_t refused_by_list;
+  /** Connections that were reset because of accept_rate_per_s (WHARF_AT_LIMIT_REJECT). */
+  uint64_t refused_by_rate;
+  /** Connections that were reset because on_admit refused them. */
+  uint64_t refused_by_host;
 } wharf_stats;
 
 /** Counters of one connection, for wharf_conn_stats. */

@@ -53,6 +53,8 @@ statuses! {
     Os WHARF_E_OS = -25, "the system reported an error that has no code here: see os_code";
     Panic WHARF_E_PANIC = -26, "a fault inside the library was contained: please report it";
     FirstByte WHARF_E_FIRST_BYTE = -27, "the peer sent nothing within the first-byte timeout";
+    Forked WHARF_E_FORKED = -28, "this process was made by fork: the library belongs to its parent; exec first, or fork before you use it";
+    TooSlow WHARF_E_TOO_SLOW = -29, "the peer sent more slowly than min_receive_bytes_per_s";
 }
 
 impl Status {

@@ -136,12 +136,13 @@ fn layouts() -> Vec<Layout> {
             slow_callback_ms, log_level, on_log, log_context,
         }),
         layout!(wharf_handler {
-            struct_size, context, on_open, on_receive, on_sent, on_writable, on_end, on_close, on_drop,
+            struct_size, context, on_open, on_receive, on_sent, on_writable, on_end, on_close, on_drop, on_admit,
         }),
         layout!(wharf_server_config {
             struct_size, address, listen_fd_plus_one, max_connections, at_limit, backlog, flags, max_connections_per_ip,
             send_queue_limit_bytes, idle_timeout_ms, first_byte_timeout_ms, send_stall_timeout_ms, linger_ms, keepalive_s,
-            keepalive_interval_s, keepalive_probes, socket_send_buffer_bytes, socket_receive_buffer_bytes,
+            keepalive_interval_s, keepalive_probes, socket_send_buffer_bytes, socket_receive_buffer_bytes, allow, deny,
+            accept_rate_per_s, accept_burst, min_receive_bytes_per_s, min_receive_grace_ms,
         }),
         layout!(wharf_client_config {
             struct_size, address, local_address, connect_timeout_ms, reconnect_min_ms, reconnect_max_ms,
@@ -159,7 +160,7 @@ fn layouts() -> Vec<Layout> {
             closed_by_reset, closed_by_timeout, closed_by_stop, closed_by_error, refused_at_limit, refused_per_ip,
             bytes_in, bytes_out, messages_in, messages_out, queued_bytes, queue_full, pool_exhausted, pool_blocks,
             pool_blocks_in_use, pool_blocks_peak, accept_pauses, descriptor_exhaustions, drained, drain_resets,
-            slow_callbacks, callback_max_us, callback_total_us, heap_bytes,
+            slow_callbacks, callback_max_us, callback_total_us, heap_bytes, refused_by_list, refused_by_rate, refused_by_host,
         }),
         layout!(wharf_connection_stats {
             struct_size, bytes_in, bytes_out, messages_in, messages_out, queued_bytes, age_ms, idle_ms, worker, reserved,

@@ -1,4 +1,5 @@
-//! Accepting: as many as there are places for; otherwise it rests until there is one, or until descriptors are back.
+//! Accepting: as many as there are places for; otherwise it rests until there is one, or until descriptors are back. Who
+//! is not let in is reset and counted, and never becomes a connection.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use super::endpoint::Endpoint;
 use super::events::Level;
 use super::server::{Server, State};
 use super::worker::Desk;
+use crate::pool::bucket::Token;
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
 use crate::port::Port;
@@ -67,8 +69,33 @@ impl Pace {
 pub(super) enum Pause {
     /// Every place is taken.
     NoPlace,
+    /// The accept rate is used up.
+    NoToken,
     /// Descriptors or memory ran out.
     Exhausted,
+}
+
+/// Why a connection was not let in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// By the lists of address blocks.
+    ByList,
+    /// By the accept rate.
+    ByRate,
+    /// By the user, who was asked.
+    ByHost,
+    /// At the limit of connections.
+    AtLimit,
+    /// At the limit of one address.
+    PerIp,
+    /// The server was stopped meanwhile.
+    Stopped,
+}
+
+/// What is set aside before a connection is taken out of the backlog, when those for which there is nothing stay in it.
+struct Reserved<'a, P: Port> {
+    place: Option<Place<'a, P>>,
+    token: Option<Token<'a>>,
 }
 
 impl<P: Port> Core<P> {
@@ -116,7 +143,7 @@ impl<P: Port> Core<P> {
             // Not every worker could watch it, for want of memory.
             self.unwatch(listener);
             self.note_pause(&mut state, Some(Pause::Exhausted));
-            self.resume_later(endpoint);
+            self.resume_at(endpoint, self.workers[0].port.now_ns() + EXHAUSTION_PAUSE_NS, Pause::Exhausted);
         }
     }
 
@@ -131,8 +158,10 @@ impl<P: Port> Core<P> {
             self.unwatch(listener);
         }
         drop(state);
-        if why == Pause::NoPlace {
+        if why != Pause::Exhausted {
             endpoint.accept_pauses.fetch_add(1, Relaxed);
+        }
+        if why == Pause::NoPlace {
             // A place may have become free between the refusal and the note.
             fence(SeqCst);
             if self.has_place(server) {
@@ -142,21 +171,43 @@ impl<P: Port> Core<P> {
         true
     }
 
-    /// A story ends the pause in a while.
-    fn resume_later(&self, endpoint: &Arc<Endpoint<P>>) {
+    /// Sets aside what the next connection needs, where those for which there is nothing wait in the backlog. None:
+    /// accepting rests now.
+    fn reserve<'a>(&'a self, endpoint: &Arc<Endpoint<P>>, server: &'a Server<P>) -> Option<Reserved<'a, P>> {
+        if server.config.at_limit == AtLimit::Reject {
+            return Some(Reserved { place: None, token: None });
+        }
+        let place = self.take_place(Some(&server.permits));
+        if place.is_none() {
+            self.pause_accepting(endpoint, server, Pause::NoPlace);
+            return None;
+        }
+        let token = server.admission.as_ref().map(|admission| admission.token(|| self.workers[0].port.now_ns()));
+        match token.transpose() {
+            Ok(token) => Some(Reserved { place, token: token.flatten() }),
+            Err(at_ns) => {
+                if self.pause_accepting(endpoint, server, Pause::NoToken) {
+                    self.resume_at(endpoint, at_ns, Pause::NoToken);
+                }
+                None
+            }
+        }
+    }
+
+    /// A story ends the pause then.
+    fn resume_at(&self, endpoint: &Arc<Endpoint<P>>, at_ns: u64, because: Pause) {
         let (Some(core), endpoint) = (self.me.upgrade(), endpoint.clone()) else { return };
         self.workers[0].tasks.spawn(async move {
             let outside = &core.workers[0];
-            let at = outside.port.now_ns() + EXHAUSTION_PAUSE_NS;
-            outside.tasks.sleep_until(at, || outside.port.now_ns()).await;
+            outside.tasks.sleep_until(at_ns, || outside.port.now_ns()).await;
             if let Ok(server) = endpoint.server() {
-                core.resume_accepting(&endpoint, server, Pause::Exhausted);
+                core.resume_accepting(&endpoint, server, because);
             }
         });
     }
 }
 
-impl<P: Port> Desk<'_, P> {
+impl<'d, P: Port> Desk<'d, P> {
     /// A listener has connections to accept.
     pub(super) fn accept_ready(&mut self, handle: Handle) {
         let core = self.core;
@@ -164,54 +215,87 @@ impl<P: Port> Desk<'_, P> {
         let Ok(server) = endpoint.server() else { return };
         let Some(listener) = lock(&server.state).listener.clone() else { return };
         for _ in 0..self.state.accept_pace.most {
-            let place = core.take_place(Some(&server.permits));
-            if place.is_none() && server.config.at_limit == AtLimit::Wait {
-                core.pause_accepting(&endpoint, server, Pause::NoPlace);
-                return;
-            }
-            match (self.outside.port.accept(&listener), place) {
-                (Ok((socket, address)), Some(place)) => {
-                    self.admit(&endpoint, server, socket, Peer::new(address), place)
+            let Some(reserved) = core.reserve(&endpoint, server) else { return };
+            match self.outside.port.accept(&listener) {
+                Ok((socket, address)) => {
+                    let peer = Peer::new(address);
+                    match self.judge(&endpoint, server, peer, reserved) {
+                        Ok(place) => self.let_in(&endpoint, server, socket, peer, place),
+                        Err(why) => self.refuse(&endpoint, server, socket, peer, why),
+                    }
                 }
-                (Ok((socket, address)), None) => self.reject(&endpoint, socket, Peer::new(address)),
-                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.state.accept_pace.ran_dry();
-                }
-                (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                (Err(error), _) => return self.back_off(&endpoint, server, &error),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.state.accept_pace.ran_dry(),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return self.back_off(&endpoint, server, &error),
             }
         }
         self.state.accept_pace.was_full();
     }
 
-    fn admit(
+    /// Whether a peer is let in, and its place if it is. In this order: lists, rate, the user, limits.
+    fn judge<'a>(
         &mut self,
+        endpoint: &Endpoint<P>,
+        server: &'a Server<P>,
+        peer: Peer,
+        reserved: Reserved<'a, P>,
+    ) -> Result<Place<'a, P>, Refusal>
+    where
+        'd: 'a,
+    {
+        let core = self.core;
+        if let Some(admission) = &server.admission {
+            if !admission.lists_admit(peer.ip()) {
+                return Err(Refusal::ByList);
+            }
+            let token = match reserved.token {
+                None => admission.token(|| self.outside.port.now_ns()).map_err(|_| Refusal::ByRate)?,
+                reserved => reserved,
+            };
+            if let Some(token) = token {
+                token.spend();
+            }
+        }
+        self.ask(endpoint, peer)?;
+        let place = reserved.place.or_else(|| core.take_place(Some(&server.permits))).ok_or(Refusal::AtLimit)?;
+        if server.admits(peer) { Ok(place) } else { Err(Refusal::PerIp) }
+    }
+
+    fn let_in(
+        &self,
         endpoint: &Arc<Endpoint<P>>,
         server: &Server<P>,
         socket: P::Socket,
         peer: Peer,
         place: Place<'_, P>,
     ) {
-        if server.admits(peer) {
-            if !server.accepted_inherit_options {
-                // Options that fail leave a connection that works all the same.
-                let _ = P::set_options(&socket, &endpoint.connection.stream);
-            }
-            self.core.adopt(endpoint, socket, peer, place, self.now_ms());
-            return;
+        if !server.accepted_inherit_options {
+            // Options that fail leave a connection that works all the same.
+            let _ = P::set_options(&socket, &endpoint.connection.stream);
         }
-        lock(&endpoint.book).totals.refused_per_ip += 1;
-        P::reset_on_close(&socket);
-        drop(socket);
-        let most = server.config.max_connections_per_ip;
-        self.core.log(Level::Warning, format_args!("server: {peer} refused, it has {most} connections already"));
+        self.core.adopt(endpoint, socket, peer, place, self.now_ms());
     }
 
-    fn reject(&self, endpoint: &Endpoint<P>, socket: P::Socket, peer: Peer) {
-        lock(&endpoint.book).totals.refused_at_limit += 1;
+    /// Counts and resets a connection that is not let in.
+    fn refuse(&self, endpoint: &Endpoint<P>, server: &Server<P>, socket: P::Socket, peer: Peer, why: Refusal) {
+        lock(&endpoint.book).totals.count_refusal(why);
         P::reset_on_close(&socket);
         drop(socket);
-        self.core.log(Level::Warning, format_args!("server: {peer} refused, at the limit of connections"));
+        let core = self.core;
+        match why {
+            Refusal::PerIp => {
+                let most = server.config.max_connections_per_ip;
+                core.log(Level::Warning, format_args!("server: {peer} refused, it has {most} connections already"));
+            }
+            Refusal::AtLimit => {
+                core.log(Level::Warning, format_args!("server: {peer} refused, at the limit of connections"));
+            }
+            // Whoever is kept out must not be able to fill the log.
+            Refusal::ByList => core.log(Level::Debug, format_args!("server: {peer} refused by the lists of addresses")),
+            Refusal::ByRate => core.log(Level::Debug, format_args!("server: {peer} refused by the accept rate")),
+            Refusal::ByHost => core.log(Level::Debug, format_args!("server: {peer} refused by on_admit")),
+            Refusal::Stopped => {}
+        }
     }
 
     /// Descriptors or memory ran out: rest, then go on.
@@ -219,7 +303,8 @@ impl<P: Port> Desk<'_, P> {
         endpoint.descriptor_exhaustions.fetch_add(1, Relaxed);
         self.core.log(Level::Error, format_args!("server: accept failed, trying again in 100 ms: {error}"));
         if self.core.pause_accepting(endpoint, server, Pause::Exhausted) {
-            self.core.resume_later(endpoint);
+            let at_ns = self.outside.port.now_ns() + EXHAUSTION_PAUSE_NS;
+            self.core.resume_at(endpoint, at_ns, Pause::Exhausted);
         }
     }
 }
@@ -248,5 +333,18 @@ impl<P: Port> Server<P> {
                 per_ip.remove(&ip_key(ip));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_peers_of_one_64_count_together_and_ipv4_peers_each_for_itself() {
+        let key = |ip: &str| ip_key(ip.parse().unwrap());
+        assert_eq!(key("2001:db8:0:7::1"), key("2001:db8:0:7:ffff:ffff:ffff:ffff"));
+        assert_ne!(key("2001:db8:0:7::1"), key("2001:db8:0:8::1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
     }
 }

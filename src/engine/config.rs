@@ -60,6 +60,14 @@ fn within(name: &str, value: u64, least: u64, most: u64) -> Result<(), Failure> 
     ))
 }
 
+/// A knob that means nothing without another.
+fn needs((name, value): (&str, u32), (other, of_other): (&str, u32)) -> Result<(), Failure> {
+    if value == 0 || of_other > 0 {
+        return Ok(());
+    }
+    Err(Failure::new(Status::InvalidArgument, format!("{name} is {value} but {other} is 0: set both, or none")))
+}
+
 impl EngineConfig {
     /// The same with every default filled in, or what is wrong with it.
     pub fn validated(&self) -> Result<EngineConfig, Failure> {
@@ -106,6 +114,17 @@ pub struct ConnectionConfig {
     pub linger_ms: u32,
     /// Options of the socket.
     pub stream: StreamOptions,
+    /// How fast the peer must send (servers).
+    pub min_receive: MinReceive,
+}
+
+/// The least rate at which a peer must send while it sends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MinReceive {
+    /// Bytes a second: 0..=1 GiB; 0: no bound.
+    pub bytes_per_s: u32,
+    /// How long it may take longer than that: milliseconds; default 5,000.
+    pub grace_ms: u32,
 }
 
 /// The deadlines that can be changed for each connection: milliseconds; 0: none.
@@ -136,6 +155,18 @@ impl Timeouts {
     }
 }
 
+impl MinReceive {
+    fn validated(mut self) -> Result<MinReceive, Failure> {
+        within("min_receive_bytes_per_s", self.bytes_per_s.into(), 0, 1 << 30)?;
+        within("min_receive_grace_ms", self.grace_ms.into(), 0, MAX_TIMEOUT_MS.into())?;
+        needs(("min_receive_grace_ms", self.grace_ms), ("min_receive_bytes_per_s", self.bytes_per_s))?;
+        if self.grace_ms == 0 {
+            self.grace_ms = 5_000;
+        }
+        Ok(self)
+    }
+}
+
 impl ConnectionConfig {
     /// The same with every default filled in, or what is wrong with it.
     pub fn validated(mut self) -> Result<ConnectionConfig, Failure> {
@@ -157,6 +188,7 @@ impl ConnectionConfig {
             within(name, value.into(), 0, most)?;
         }
         self.timeouts = self.timeouts.validated()?;
+        self.min_receive = self.min_receive.validated()?;
         Ok(self)
     }
 }
@@ -188,6 +220,31 @@ pub struct ServerConfig {
     pub max_connections_per_ip: u32,
     /// Each connection.
     pub connection: ConnectionConfig,
+    /// Address blocks that are let in; None or empty: all.
+    pub allow: Option<String>,
+    /// Address blocks that are not.
+    pub deny: Option<String>,
+    /// Connections let in a second: 0..=1,000,000; 0: no bound.
+    pub accept_rate_per_s: u32,
+    /// Connections let in at once after a rest; default: those of a second.
+    pub accept_burst: u32,
+}
+
+/// The most connections a second that a bucket can count.
+pub const MAX_ACCEPT_RATE: u32 = 1_000_000;
+
+impl ServerConfig {
+    /// The same with every default filled in that does not depend on the engine, or what is wrong with it.
+    pub fn validated(mut self) -> Result<ServerConfig, Failure> {
+        self.connection = self.connection.validated()?;
+        within("accept_rate_per_s", self.accept_rate_per_s.into(), 0, MAX_ACCEPT_RATE.into())?;
+        within("accept_burst", self.accept_burst.into(), 0, MAX_ACCEPT_RATE.into())?;
+        needs(("accept_burst", self.accept_burst), ("accept_rate_per_s", self.accept_rate_per_s))?;
+        if self.accept_burst == 0 {
+            self.accept_burst = self.accept_rate_per_s;
+        }
+        Ok(self)
+    }
 }
 
 /// A client's knobs; a zero means the default.

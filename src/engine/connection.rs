@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::api::Close;
 use super::endpoint::Endpoint;
+use super::receive_rate::Measured;
 use super::send_queue::SendQueue;
 use crate::pool::blocks::Blocks;
 use crate::pool::permits::Permit;
@@ -63,6 +64,7 @@ pub struct Connection<P: Port> {
     pub(super) idle_ms: AtomicU32,
     pub(super) first_byte_ms: AtomicU32,
     pub(super) send_stall_ms: AtomicU32,
+    pub(super) measured: Measured,
     /// Place in the worker's list of members.
     pub(super) worker_place: AtomicU32,
     /// Place in the endpoint's list of members; changed under that list's lock.
@@ -187,6 +189,7 @@ impl<P: Port> Connection<P> {
             idle_ms: AtomicU32::new(0),
             first_byte_ms: AtomicU32::new(0),
             send_stall_ms: AtomicU32::new(0),
+            measured: Measured::new(),
             worker_place: AtomicU32::new(0),
             endpoint_place: AtomicU32::new(0),
             attention: AtomicBool::new(false),

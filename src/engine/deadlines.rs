@@ -1,4 +1,4 @@
-//! Deadlines of connections: idle, first byte, send stall, linger. A message only writes the time down; a sweep over the
+//! Deadlines of connections: idle, first byte, send stall, linger, and looks at the rate. A message only writes the time down; a sweep over the
 //! worker's connections compares, at the earliest time at which one of them can be due.
 
 use std::sync::atomic::Ordering::*;
@@ -11,7 +11,7 @@ use crate::port::Port;
 use crate::status::Status;
 
 /// Milliseconds until `at`, on a clock of 32 bits; negative when it has passed.
-fn until(at: u32, now: u32) -> i32 {
+pub(super) fn until(at: u32, now: u32) -> i32 {
     at.wrapping_sub(now) as i32
 }
 
@@ -43,6 +43,9 @@ impl<P: Port> Desk<'_, P> {
         while let Some(&index) = self.state.members.get(place) {
             let core = self.core;
             let connection = &core.connections[index as usize];
+            if self.end_if_too_slow(index, now) {
+                continue; // Another has its place in the list now.
+            }
             match earliest(connection, now) {
                 Some((at_ms, what)) if until(at_ms, now) <= 0 => {
                     self.expire(index, what);
@@ -75,7 +78,7 @@ impl<P: Port> Desk<'_, P> {
                 Deadline::Idle => (Close::Now, Status::Idle),
                 Deadline::FirstByte => (Close::Now, Status::FirstByte),
                 Deadline::SendStall if side.blocked => (Close::Reset, Status::SendStalled),
-                Deadline::SendStall => return,
+                Deadline::SendStall | Deadline::Look => return,
                 Deadline::Linger if side.queue.is_empty() => (Close::Now, side.reason),
                 Deadline::Linger => (Close::Reset, Status::Timeout),
             }
@@ -91,6 +94,8 @@ enum Deadline {
     FirstByte,
     SendStall,
     Linger,
+    /// No deadline: the next look at how fast it sends (see receive_rate.rs).
+    Look,
 }
 
 /// The earliest deadline of a connection, as things stand.
@@ -120,6 +125,9 @@ fn earliest<P: Port>(connection: &Connection<P>, now: u32) -> Option<(u32, Deadl
     let stall = connection.send_stall_ms.load(Relaxed);
     if stall != 0 && connection.send_unsettled.load(Acquire) {
         consider(sent.wrapping_add(stall), Deadline::SendStall);
+    }
+    if let Some(at_ms) = connection.measured.look_ms() {
+        consider(at_ms, Deadline::Look);
     }
     found
 }

@@ -55,6 +55,8 @@ pub struct Book {
     pub opened: u32,
     /// No connection may join any more.
     pub shut: bool,
+    /// How many workers ask the user about a peer now.
+    pub asking: u32,
     /// Why the latest connection ended.
     pub last_reason: Option<Status>,
 }
@@ -209,6 +211,9 @@ pub fn add_stats(to: &mut Stats, from: &Stats) {
     to.closed_by.add(&from.closed_by);
     to.refused_at_limit += from.refused_at_limit;
     to.refused_per_ip += from.refused_per_ip;
+    to.refused_by_list += from.refused_by_list;
+    to.refused_by_rate += from.refused_by_rate;
+    to.refused_by_host += from.refused_by_host;
     to.accept_pauses += from.accept_pauses;
     to.descriptor_exhaustions += from.descriptor_exhaustions;
     to.drained += from.drained;

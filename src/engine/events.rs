@@ -9,6 +9,8 @@ pub struct Wants {
     pub receive: bool,
     /// `on_end` exists. Without it a connection is closed, queued bytes first, when the peer ends its side.
     pub end: bool,
+    /// `on_admit` exists.
+    pub admit: bool,
 }
 
 /// The callbacks of a server or client. They run on the worker that owns the connection, never two at a time for one
@@ -17,6 +19,11 @@ pub struct Wants {
 pub trait Handler: Send + Sync + 'static {
     /// Which calls are wanted.
     fn wants(&self) -> Wants;
+    /// Whether a server lets in the peer with this address. Asked by the worker that accepts, before there is a
+    /// connection; with several workers, by several at once.
+    fn on_admit(&self, peer: &str) -> bool {
+        true
+    }
     /// The connection is there.
     fn on_open(&self, conn: u64) {}
     /// Bytes arrived; they live for the call.

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod address_list;
+mod admission;
 mod adopt;
 pub mod api;
 mod client;
@@ -22,6 +24,7 @@ pub mod failure;
 mod lifecycle;
 mod local;
 mod log;
+mod receive_rate;
 pub mod registry;
 mod send;
 mod send_queue;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::accept::Pause;
+use super::admission::Admission;
 use super::api::{Close, Patience};
 use super::config::ServerConfig;
 use super::connection::Phase;
@@ -25,6 +26,8 @@ pub struct Server<P: Port> {
     pub(super) permits: Arc<Permits>,
     pub(super) state: Mutex<State<P>>,
     changed: Condvar,
+    /// Who may come in; None: everybody.
+    pub(super) admission: Option<Box<Admission>>,
     /// Connections by peer, when they are bounded.
     pub(super) per_ip: Mutex<HashMap<IpAddr, u32>>,
     /// The options of its connections are those of its listener already.
@@ -58,7 +61,7 @@ enum Run {
 
 impl<P: Port> Core<P> {
     pub(super) fn server_create(&self, mut config: ServerConfig, handler: Box<dyn Handler>) -> Outcome<u64> {
-        config.connection = config.connection.validated()?;
+        config = config.validated()?;
         let engine_most = self.config.max_connections;
         config.max_connections = match config.max_connections {
             0 => engine_most,
@@ -96,6 +99,7 @@ impl<P: Port> Core<P> {
                 pause: None,
             }),
             changed: Condvar::new(),
+            admission: Admission::new(&config)?,
             per_ip: Mutex::new(HashMap::with_capacity(per_ip)),
             accepted_inherit_options,
             config,
@@ -255,6 +259,9 @@ impl<P: Port> Core<P> {
                 let tasks = &self.workers[0].tasks;
                 smol::future::or(endpoint.signal.notified(), tasks.sleep_until(until, || port.now_ns())).await;
             }
+        }
+        while lock(&endpoint.book).asking > 0 {
+            endpoint.signal.notified().await;
         }
         let (drained, resets) = {
             let mut book = lock(&endpoint.book);

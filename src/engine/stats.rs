@@ -1,5 +1,6 @@
 //! Counters. The hot ones live in each connection, written by one thread; the sums are made when somebody asks.
 
+use super::accept::Refusal;
 use crate::status::Status;
 
 /// What a connection has moved so far.
@@ -74,6 +75,26 @@ pub struct Stats {
     pub callback_total_us: u64,
     /// Bytes of heap set aside (engine only); equals the footprint.
     pub heap_bytes: u64,
+    /// Connections that were accepted and reset by the lists of address blocks.
+    pub refused_by_list: u64,
+    /// Connections that were accepted and reset by the accept rate.
+    pub refused_by_rate: u64,
+    /// Connections that were accepted and reset because the user said so.
+    pub refused_by_host: u64,
+}
+
+impl Stats {
+    /// Counts a connection that was not let in.
+    pub(super) fn count_refusal(&mut self, why: Refusal) {
+        match why {
+            Refusal::ByList => self.refused_by_list += 1,
+            Refusal::ByRate => self.refused_by_rate += 1,
+            Refusal::ByHost => self.refused_by_host += 1,
+            Refusal::AtLimit => self.refused_at_limit += 1,
+            Refusal::PerIp => self.refused_per_ip += 1,
+            Refusal::Stopped => {}
+        }
+    }
 }
 
 /// Closes by reason.
@@ -100,7 +121,9 @@ impl Closed {
             Status::Ok => &mut self.by_us,
             Status::EndOfStream => &mut self.by_peer,
             Status::Reset => &mut self.by_reset,
-            Status::Idle | Status::FirstByte | Status::SendStalled | Status::Timeout => &mut self.by_timeout,
+            Status::Idle | Status::FirstByte | Status::SendStalled | Status::TooSlow | Status::Timeout => {
+                &mut self.by_timeout
+            }
             Status::Stopped => &mut self.by_stop,
             _ => &mut self.by_error,
         };

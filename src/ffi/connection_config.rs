@@ -11,6 +11,7 @@ macro_rules! connection_config {
                 send_stall_ms: $config.send_stall_timeout_ms,
             },
             linger_ms: $config.linger_ms,
+            min_receive: $crate::engine::config::MinReceive::default(),
             stream: $crate::port::StreamOptions {
                 delay: $config.flags & $crate::ffi::server::WHARF_TCP_DELAY != 0,
                 keepalive_s: $config.keepalive_s,

@@ -15,6 +15,8 @@ use crate::status::Status;
 pub const MAX_STRUCT_BYTES: usize = 4096;
 /// The longest text that is taken, with its NUL.
 pub const MAX_TEXT_BYTES: usize = 4096;
+/// The longest list of address blocks that is taken, with its NUL.
+pub const MAX_LIST_BYTES: usize = 1 << 20;
 /// Every struct begins with its size.
 const SIZE_BYTES: usize = size_of::<usize>();
 
@@ -157,13 +159,29 @@ pub unsafe fn new_handle<'a>(place: *mut u64) -> Outcome<Out<'a, u64>> {
 /// # Safety
 /// `text` is NULL or readable up to its NUL or to [`MAX_TEXT_BYTES`], and unchanged while the result lives.
 pub unsafe fn text_in<'a>(name: &str, text: *const c_char) -> Outcome<Option<&'a str>> {
+    // SAFETY: the caller's promise.
+    unsafe { text_within(name, text, MAX_TEXT_BYTES) }
+}
+
+/// The same for lists, which may be longer.
+///
+/// # Safety
+/// `text` is NULL or readable up to its NUL or to [`MAX_LIST_BYTES`], and unchanged while the result lives.
+pub unsafe fn list_in<'a>(name: &str, text: *const c_char) -> Outcome<Option<&'a str>> {
+    // SAFETY: the caller's promise.
+    unsafe { text_within(name, text, MAX_LIST_BYTES) }
+}
+
+/// # Safety
+/// `text` is NULL or readable up to its NUL or for `room` bytes, and unchanged while the result lives.
+unsafe fn text_within<'a>(name: &str, text: *const c_char, room: usize) -> Outcome<Option<&'a str>> {
     if text.is_null() {
         return Ok(None);
     }
     // SAFETY: each byte is read only after none of those before it was the NUL.
-    let len = (0..MAX_TEXT_BYTES).find(|place| unsafe { text.add(*place).read() } == 0);
+    let len = (0..room).find(|place| unsafe { text.add(*place).read() } == 0);
     let Some(len) = len else {
-        return Err(invalid(format!("{name} has more than {} bytes: end it with a NUL", MAX_TEXT_BYTES - 1)));
+        return Err(invalid(format!("{name} has more than {} bytes: end it with a NUL", room - 1)));
     };
     // SAFETY: these bytes were just read.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };

@@ -12,7 +12,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 
 use super::convert::{CStruct, Out, known_flags, new_handle, read_struct, signed_patience, unknown};
-use super::guard::{guard, guard_with_error, write_text};
+use super::guard::{guard, guard_anywhere, guard_with_error, write_text};
 use super::status::wharf_error;
 use super::types::{wharf_engine, wharf_status};
 use crate::engine::config::{EngineConfig, PortChoice};
@@ -176,7 +176,7 @@ impl wharf_engine_config {
 /// Any thread, any callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wharf_engine_footprint(config: *const wharf_engine_config, bytes: *mut u64) -> wharf_status {
-    guard(|| {
+    guard_anywhere(|| {
         // SAFETY: the conventions of the header: NULL or good for the call.
         let (bytes, config) = unsafe { (Out::required(bytes)?, wharf_engine_config::read(config)) };
         let footprint = config.and_then(|config| registry::footprint(&config));

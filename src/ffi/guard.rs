@@ -1,5 +1,5 @@
-//! What stands between an exported function and the engine: panics are contained, failures become numbers and
-//! sentences.
+//! What stands between an exported function and the engine: a child of fork(2) gets no further, panics are contained,
+//! failures become numbers and sentences.
 
 use std::ffi::c_char;
 use std::mem::offset_of;
@@ -8,25 +8,58 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::convert::MAX_STRUCT_BYTES;
 use super::status::wharf_error;
 use super::types::wharf_status;
-use crate::engine::failure::{Failure, Outcome};
+use crate::engine::failure::Outcome;
+use crate::port::fork;
 use crate::status::Status;
 
-/// Runs the body of an exported function; a panic in it becomes a status.
+/// Runs the body of an exported function, unless this is a child of fork(2); a panic in it becomes a status.
 #[inline]
 pub fn guard(body: impl FnOnce() -> Result<(), Status>) -> wharf_status {
+    if !fork::is_surely_own_process() {
+        if let Err(status) = check_process() {
+            return status.code();
+        }
+    }
+    guard_anywhere(body)
+}
+
+/// The same for functions that touch no engine: they work in a child, too.
+#[inline]
+pub fn guard_anywhere(body: impl FnOnce() -> Result<(), Status>) -> wharf_status {
     match contain(body) {
         Ok(()) => Status::Ok.code(),
         Err(status) => status.code(),
     }
 }
 
-/// The same for functions that tell details. The error is written last, when the body has returned.
+/// As [`guard`], for functions that tell details. The error is written last, when the body has returned.
 pub fn guard_with_error(error: *mut wharf_error, body: impl FnOnce() -> Outcome<()>) -> wharf_status {
-    let failure = contain(body).err();
+    let failure = match check_process() {
+        Ok(()) => contain(body).err(),
+        Err(status) => {
+            // No allocation: the parent's other threads may have left the allocator locked.
+            // SAFETY: the conventions of the header: a wharf_error is NULL or a writable struct whose struct_size is
+            // set.
+            unsafe { write_error(error, status, 0, status.text()) };
+            return status.code();
+        }
+    };
     let status = failure.as_ref().map_or(Status::Ok, |failure| failure.status);
+    let (os_code, message) = failure.as_ref().map_or((0, ""), |failure| (failure.os_code, &failure.message));
     // SAFETY: the conventions of the header: a wharf_error is NULL or a writable struct whose struct_size is set.
-    unsafe { write_error(error, status, failure.as_ref()) };
+    unsafe { write_error(error, status, os_code, message) };
     status.code()
+}
+
+/// Fails in a child, and without the memory to notice one.
+#[cold]
+#[inline(never)]
+fn check_process() -> Result<(), Status> {
+    match fork::is_own_process() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Status::Forked),
+        Err(_) => Err(Status::NoMemory),
+    }
 }
 
 /// Unwinding into C is undefined, so it ends here.
@@ -46,7 +79,7 @@ fn contain<E: From<Status>>(body: impl FnOnce() -> Result<(), E>) -> Result<(), 
 
 /// # Safety
 /// `error` is NULL or points to a struct of at least 8 bytes that is as large as its `struct_size` says.
-unsafe fn write_error(error: *mut wharf_error, status: Status, failure: Option<&Failure>) {
+unsafe fn write_error(error: *mut wharf_error, status: Status, os_code: i32, message: &str) {
     if error.is_null() {
         return;
     }
@@ -55,8 +88,6 @@ unsafe fn write_error(error: *mut wharf_error, status: Status, failure: Option<&
     if !(size_of::<wharf_error>()..=MAX_STRUCT_BYTES).contains(&size) {
         return;
     }
-    let os_code = failure.map_or(0, |failure| failure.os_code);
-    let message = failure.map_or("", |failure| &failure.message);
     // SAFETY: the caller's struct holds all of our fields, as its size says.
     unsafe {
         (&raw mut (*error).status).write_unaligned(status.code());
@@ -85,6 +116,8 @@ pub unsafe fn write_text(text: &str, place: *mut c_char, room: usize) {
 #[cfg(test)]
 mod tests {
     use std::ffi::CStr;
+
+    use crate::engine::failure::Failure;
 
     use super::*;
 

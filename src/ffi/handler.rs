@@ -6,18 +6,44 @@
 //!   them;
 //! - without on_end a connection is closed, queued bytes first, when the peer ends its side.
 //!
+//! A server may be asked for its consent before there is a connection: on_admit.
+//!
 //! The callbacks of one connection never run at the same time. They come in this order: on_open; then on_receive,
 //! on_sent, on_writable and on_end as things happen; then on_close, exactly once; then nothing. They run on worker
 //! threads, or inside wharf_engine_turn of a caller-driven engine - never inside another call of yours. A C++ exception
 //! or a longjmp must not leave a callback: it would cross frames that do not know of it.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 
 use super::convert::{CStruct, read_struct};
+use super::guard::write_text;
 use super::types::{wharf_conn, wharf_status};
 use crate::engine::events::{Handler, Wants};
 use crate::engine::failure::Outcome;
 use crate::status::Status;
+
+/// For the result of on_admit: the connection is reset, and counted as refused_by_host.
+pub const WHARF_ADMIT_REFUSE: i32 = 0;
+/// For the result of on_admit: the connection is let in.
+pub const WHARF_ADMIT_ACCEPT: i32 = 1;
+
+/// Whether a peer is let in. A server asks for each connection that its lists and its rate let in, before there is a
+/// connection: it has no handle yet, and a refused one never gets one, nor any other callback. Not called for clients.
+///
+/// - context: the handler's
+/// - peer_address: as wharf_conn_peer_address tells it, with a NUL at the end; lives for the call
+/// - len: its length, without the NUL
+///
+/// Returns WHARF_ADMIT_ACCEPT to let it in; anything else (0, which a failed callback of many languages returns)
+/// refuses it. Whether it then finds a place is for max_connections and max_connections_per_ip to say, so not each
+/// connection that is let in here gets its on_open; and the on_open may come on another worker, while this one asks
+/// about the next peer already.
+///
+/// Called on the worker that accepts. With one worker never at the same time as another callback; with several workers
+/// several may ask at once, but none any more when on_drop is called. It holds up all connections of its worker: look
+/// something up, do not wait for something.
+pub type wharf_on_admit =
+    Option<unsafe extern "C" fn(context: *mut c_void, peer_address: *const c_char, len: usize) -> i32>;
 
 /// The connection is there: it was accepted, or the connect has succeeded. Always the first call for a connection.
 ///
@@ -77,6 +103,7 @@ pub type wharf_on_end = Option<unsafe extern "C" fn(context: *mut c_void, conn: 
 ///   - WHARF_E_END_OF_STREAM: the peer ended its side, and this side followed
 ///   - WHARF_E_RESET: the peer reset it, or the network gave it up
 ///   - WHARF_E_IDLE, WHARF_E_FIRST_BYTE, WHARF_E_SEND_STALLED: the timeout of that name passed
+///   - WHARF_E_TOO_SLOW: it sent more slowly than min_receive_bytes_per_s
 ///   - WHARF_E_TIMEOUT: a flushing close met its linger deadline with bytes unsent; with conn 0: connect_timeout_ms
 ///     passed
 ///   - WHARF_E_STOPPED: the server, client or engine was stopped or destroyed
@@ -115,12 +142,17 @@ pub struct wharf_handler {
     pub on_close: wharf_on_close,
     /// The last call of all.
     pub on_drop: wharf_on_drop,
+    /// Whether a server lets a peer in. NULL: it does.
+    pub on_admit: wharf_on_admit,
 }
 
 // SAFETY: repr(C), size first, nullable pointers only, a whole number of words.
 unsafe impl CStruct for wharf_handler {
     const NAME: &'static str = "wharf_handler";
 }
+
+/// More than the address of any peer takes.
+const PEER_BYTES: usize = 128;
 
 /// Calls the user's functions.
 pub struct CHandler(wharf_handler);
@@ -147,7 +179,18 @@ impl CHandler {
 // engine.
 impl Handler for CHandler {
     fn wants(&self) -> Wants {
-        Wants { receive: self.0.on_receive.is_some(), end: self.0.on_end.is_some() }
+        Wants { receive: self.0.on_receive.is_some(), end: self.0.on_end.is_some(), admit: self.0.on_admit.is_some() }
+    }
+
+    fn on_admit(&self, peer: &str) -> bool {
+        let Some(call) = self.0.on_admit else { return true };
+        let mut text = [0 as c_char; PEER_BYTES];
+        // SAFETY: the buffer is as large as we say; the user's function, called as the header says, with a text for the
+        // call.
+        unsafe {
+            write_text(peer, text.as_mut_ptr(), text.len());
+            call(self.0.context, text.as_ptr(), peer.len().min(text.len() - 1)) == WHARF_ADMIT_ACCEPT
+        }
     }
 
     fn on_open(&self, conn: u64) {

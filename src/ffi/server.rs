@@ -6,19 +6,22 @@
 use std::ffi::c_char;
 
 use super::connection_config::connection_config;
-use super::convert::{CStruct, Out, TextOut, known_flags, new_handle, patience, read_struct, text_in, unknown};
+use super::convert::{
+    CStruct, Out, TextOut, known_flags, list_in, new_handle, patience, read_struct, text_in, unknown,
+};
 use super::guard::{guard, guard_with_error};
 use super::handler::{CHandler, wharf_handler};
 use super::status::wharf_error;
 use super::types::{wharf_conn, wharf_engine, wharf_server, wharf_status};
-use crate::engine::config::{AtLimit, ServerConfig};
+use crate::engine::config::{AtLimit, MinReceive, ServerConfig};
 use crate::engine::failure::Outcome;
 use crate::engine::registry::with;
 use crate::pool::handle::Kind;
 use crate::port::ListenOptions;
 use crate::status::Status;
 
-/// For wharf_server_config.at_limit: connections that are too many stay in the system's backlog until a place is free.
+/// For wharf_server_config.at_limit: connections that are too many stay in the system's backlog until a place is free
+/// (and the accept rate allows it).
 pub const WHARF_AT_LIMIT_WAIT: u32 = 0;
 /// For wharf_server_config.at_limit: connections that are too many are accepted, reset and counted.
 pub const WHARF_AT_LIMIT_REJECT: u32 = 1;
@@ -47,7 +50,8 @@ pub struct wharf_server_config {
     pub listen_fd_plus_one: i32,
     /// The most connections of this server at a time. 0, or more than the engine's: the engine's max_connections.
     pub max_connections: u32,
-    /// What happens to a connection that is one too many: WHARF_AT_LIMIT_WAIT or WHARF_AT_LIMIT_REJECT.
+    /// What happens to a connection that is one too many, for max_connections or accept_rate_per_s: WHARF_AT_LIMIT_WAIT
+    /// or WHARF_AT_LIMIT_REJECT.
     pub at_limit: u32,
     /// Connections that the system keeps until they are accepted (listen(2)). 0: max_connections, as the system allows.
     pub backlog: u32,
@@ -80,6 +84,24 @@ pub struct wharf_server_config {
     pub socket_send_buffer_bytes: u32,
     /// The system's receive buffer of each connection (SO_RCVBUF) in bytes: up to 1073741824. 0: as the system does.
     pub socket_receive_buffer_bytes: u32,
+    /// Address blocks whose peers are let in, between commas or white space: "10.0.0.0/8, 2001:db8::/32, 192.0.2.7".
+    /// At most 1048575 bytes; copied. NULL, or no entry: all. IPv4 peers of a server that takes both are in IPv4 blocks;
+    /// peers of a Unix socket are in none, and let in. Who is not let in is reset and counted.
+    pub allow: *const c_char,
+    /// Address blocks whose peers are not let in, in the same form; stronger than allow. NULL, or no entry: none.
+    pub deny: *const c_char,
+    /// The most connections that are let in a second, in the long run: up to 1000000. Those that are too many wait in
+    /// the backlog or are reset and counted, as at_limit says. 0: no bound.
+    pub accept_rate_per_s: u32,
+    /// The most connections that are let in at once after a rest: up to 1000000. 0: accept_rate_per_s.
+    pub accept_burst: u32,
+    /// Close with WHARF_E_TOO_SLOW when a peer sends, but fewer bytes a second than this: up to 1073741824. Measured
+    /// from one byte to a later one, over at least min_receive_grace_ms; silence is for idle_timeout_ms to judge, so a
+    /// peer that waits for an answer is not slow. Whatever is sent to the peer begins a new measurement, and so does
+    /// wharf_conn_resume; not in pull mode. 0: no bound.
+    pub min_receive_bytes_per_s: u32,
+    /// How long a peer may be slower than that: milliseconds, up to 2147483647. 0: 5000.
+    pub min_receive_grace_ms: u32,
 }
 
 // SAFETY: repr(C), size first, integers and nullable pointers only, a whole number of words.
@@ -98,6 +120,11 @@ impl wharf_server_config {
             fd if fd > 0 => Some(fd - 1),
             fd => return Err(unknown("listen_fd_plus_one", fd, "a descriptor plus one, or 0")),
         };
+        // SAFETY: the conventions of the header: a text is NULL or ends with a NUL.
+        let (allow, deny) = unsafe { (list_in("allow", config.allow)?, list_in("deny", config.deny)?) };
+        let mut connection = connection_config!(config);
+        connection.min_receive =
+            MinReceive { bytes_per_s: config.min_receive_bytes_per_s, grace_ms: config.min_receive_grace_ms };
         Ok(ServerConfig {
             // SAFETY: the conventions of the header: a text is NULL or ends with a NUL.
             address: unsafe { text_in("address", config.address) }?.map(str::to_string),
@@ -115,7 +142,11 @@ impl wharf_server_config {
                 ..ListenOptions::default()
             },
             max_connections_per_ip: config.max_connections_per_ip,
-            connection: connection_config!(config),
+            connection,
+            allow: allow.map(str::to_string),
+            deny: deny.map(str::to_string),
+            accept_rate_per_s: config.accept_rate_per_s,
+            accept_burst: config.accept_burst,
         })
     }
 }
@@ -132,8 +163,8 @@ impl wharf_server_config {
 /// taken: none of its functions is called, on_drop included, and the context is still yours.
 ///
 /// Errors:
-/// - WHARF_E_INVALID_ARGUMENT: a pointer is NULL, the address is malformed, or a field is out of range; the message
-///   says which
+/// - WHARF_E_INVALID_ARGUMENT: a pointer is NULL, the address or an entry of a list is malformed, or a field is out of
+///   range; the message says which
 /// - WHARF_E_LIMIT: the engine has 64 servers already
 /// - WHARF_E_STOPPED: the engine is being destroyed
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle

@@ -33,7 +33,7 @@ pub struct wharf_stats {
     pub closed_by_peer: u64,
     /// Closed by a reset of the peer.
     pub closed_by_reset: u64,
-    /// Closed by a deadline: idle, first byte, send stall, linger.
+    /// Closed by a deadline: idle, first byte, send stall, linger, slow receive.
     pub closed_by_timeout: u64,
     /// Closed by a stop of the server, client or engine.
     pub closed_by_stop: u64,
@@ -63,7 +63,7 @@ pub struct wharf_stats {
     pub pool_blocks_in_use: u64,
     /// The most blocks that ever were in use (engine only).
     pub pool_blocks_peak: u64,
-    /// How often accepting paused because there were max_connections.
+    /// How often accepting paused because there were max_connections, or accept_rate_per_s was used up.
     pub accept_pauses: u64,
     /// How often accepting backed off because descriptors or memory ran out.
     pub descriptor_exhaustions: u64,
@@ -79,6 +79,12 @@ pub struct wharf_stats {
     pub callback_total_us: u64,
     /// Bytes of heap set aside; what wharf_engine_footprint told (engine only).
     pub heap_bytes: u64,
+    /// Connections that were reset because the allow and deny lists do not let them in.
+    pub refused_by_list: u64,
+    /// Connections that were reset because of accept_rate_per_s (WHARF_AT_LIMIT_REJECT).
+    pub refused_by_rate: u64,
+    /// Connections that were reset because on_admit refused them.
+    pub refused_by_host: u64,
 }
 
 // SAFETY: repr(C), size first, integers only, a whole number of words.
@@ -152,6 +158,9 @@ impl From<Stats> for wharf_stats {
             callback_max_us: stats.callback_max_us,
             callback_total_us: stats.callback_total_us,
             heap_bytes: stats.heap_bytes,
+            refused_by_list: stats.refused_by_list,
+            refused_by_rate: stats.refused_by_rate,
+            refused_by_host: stats.refused_by_host,
         }
     }
 }

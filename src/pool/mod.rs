@@ -1,6 +1,7 @@
 //! Everything that is bounded: blocks of memory, places, permits, and the handles that name them.
 
 pub mod blocks;
+pub mod bucket;
 pub mod handle;
 pub mod permits;
 pub mod slots;

@@ -8,6 +8,7 @@ pub mod address;
 mod bound_path;
 #[cfg(target_os = "linux")]
 pub mod epoll;
+pub mod fork;
 mod hot;
 mod listen;
 mod options;

@@ -89,6 +89,12 @@ static void echo(void *context, wharf_conn conn, const uint8_t *data, size_t len
   OK(wharf_send(conn, data, len));
 }
 
+static int32_t on_admit(void *context, const char *peer_address, size_t len) {
+  (void)context;
+  CHECK(strlen(peer_address) == len && strncmp(peer_address, "127.0.0.1:", 10) == 0);
+  return WHARF_ADMIT_ACCEPT;
+}
+
 static uint32_t port = WHARF_PORT_AUTO;
 
 static void versions_and_texts(void) {
@@ -127,7 +133,12 @@ static wharf_server echo_server(wharf_engine engine, char *address, size_t len) 
   size_t needed = 0;
   config.struct_size = sizeof config;
   config.address = "127.0.0.1:0";
+  config.allow = "127.0.0.0/8, ::1";
+  config.deny = "192.0.2.0/24";
+  config.accept_rate_per_s = 1000;
+  config.min_receive_bytes_per_s = 1;
   handler.struct_size = sizeof handler;
+  handler.on_admit = on_admit;
   handler.on_receive = echo;
   error.struct_size = sizeof error;
   OK(wharf_server_create(engine, &config, &handler, &server, &error));

@@ -3,10 +3,12 @@
 
 #![allow(dead_code)]
 
+pub mod calls;
+
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use wharf::ffi::*;
@@ -67,7 +69,11 @@ pub struct Recorder {
     changed: Condvar,
     hook: Hook,
     keeps_data: bool,
+    admit: OnceLock<AdmitHook>,
 }
+
+/// What on_admit is told, and what it answers.
+type AdmitHook = Box<dyn Fn(&str) -> i32 + Send + Sync>;
 
 /// Which callbacks a handler leaves out.
 #[derive(Clone, Copy, Default)]
@@ -88,6 +94,7 @@ impl Recorder {
             changed: Condvar::new(),
             hook: Box::new(hook),
             keeps_data: true,
+            admit: OnceLock::new(),
         })
     }
 
@@ -98,6 +105,7 @@ impl Recorder {
             changed: Condvar::new(),
             hook: Box::new(hook),
             keeps_data: false,
+            admit: OnceLock::new(),
         })
     }
 
@@ -167,6 +175,12 @@ impl Recorder {
         self.handler_without(Without::default())
     }
 
+    /// The same with an on_admit; once for each recorder.
+    pub fn handler_asking(self: &Arc<Self>, admit: impl Fn(&str) -> i32 + Send + Sync + 'static) -> wharf_handler {
+        assert!(self.admit.set(Box::new(admit)).is_ok());
+        wharf_handler { on_admit: Some(on_admit), ..self.handler() }
+    }
+
     pub fn handler_without(self: &Arc<Self>, without: Without) -> wharf_handler {
         wharf_handler {
             struct_size: size_of::<wharf_handler>(),
@@ -178,6 +192,7 @@ impl Recorder {
             on_end: (!without.end).then_some(on_end as _),
             on_close: Some(on_close),
             on_drop: Some(on_drop),
+            on_admit: None,
         }
     }
 }
@@ -216,6 +231,12 @@ pub fn received(events: &[Event]) -> Vec<u8> {
 
 unsafe fn recorder<'a>(context: *mut c_void) -> &'a Recorder {
     unsafe { &*(context as *const Recorder) }
+}
+
+unsafe extern "C" fn on_admit(context: *mut c_void, peer_address: *const c_char, len: usize) -> i32 {
+    let address = unsafe { CStr::from_ptr(peer_address) }.to_str().unwrap();
+    assert_eq!(address.len(), len);
+    unsafe { recorder(context) }.admit.get().unwrap()(address)
 }
 
 unsafe extern "C" fn on_open(context: *mut c_void, conn: wharf_conn) {

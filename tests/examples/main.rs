@@ -215,6 +215,15 @@ conversations! {
             assert!(output.contains("every function did what it should"), "{output}");
         }
     }
+
+    a_server_that_forks_goes_on_and_its_child_is_refused(_examples, under) {
+        let source = root().join("tests/c/fork.c");
+        let name = if under == Under::Valgrind { "fork_vg" } else { "fork" };
+        let program = compile(installation().unwrap(), &source, name);
+        for port in ["epoll", "polling"] {
+            run(command(&program, under).arg(port));
+        }
+    }
 }
 
 /// Bytes that differ at each place.
