@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::{Duration, Instant};
 
-use super::server::ECHO;
+use super::echo::ECHO;
 use super::sockets::{connect_from, reset_on_drop};
 
 /// What an attacker knows.

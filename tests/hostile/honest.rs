@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::server::ECHO;
+use super::echo::ECHO;
 use super::sockets::Place;
-use crate::common::PATIENCE;
 
 const MESSAGE: usize = 64;
 
@@ -102,14 +101,18 @@ impl Honest {
 
 /// One message and its answer; how long it took in microseconds.
 pub fn exchange(stream: &mut TcpStream, client: u64, round: u64) -> u32 {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    try_exchange(stream, client, round).unwrap_or_else(|error| panic!("client {client}, message {round}: {error}"))
+}
+
+/// The same, where the connection may be refused. A wrong answer is never right.
+pub fn try_exchange(stream: &mut TcpStream, client: u64, round: u64) -> std::io::Result<u32> {
     let mut message = [ECHO; MESSAGE];
     message[8..16].copy_from_slice(&client.to_le_bytes());
     message[16..24].copy_from_slice(&round.to_le_bytes());
     let begin = Instant::now();
-    stream.write_all(&message).unwrap_or_else(|error| panic!("client {client}, message {round}: {error}"));
+    stream.write_all(&message)?;
     let mut answer = [0; MESSAGE];
-    stream.read_exact(&mut answer).unwrap_or_else(|error| panic!("client {client}, answer {round}: {error}"));
+    stream.read_exact(&mut answer)?;
     assert!(answer == message, "client {client}: the answer to message {round} is {answer:?}");
-    begin.elapsed().as_micros() as u32
+    Ok(begin.elapsed().as_micros() as u32)
 }

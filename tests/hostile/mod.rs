@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod attacks;
+pub mod echo;
 pub mod honest;
 pub mod scenario;
 pub mod server;

@@ -2,118 +2,15 @@
 //! It is told what to do by lines on its standard input, and answers by lines that begin with '@'.
 
 use std::collections::HashMap;
-use std::ffi::c_void;
 use std::io::BufRead;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
+use super::echo::{Echo, PIECE};
 use crate::common::*;
 
 /// Where the plan of the server is: "key=value key=value ...".
 pub const PLAN: &str = "WHARF_HOSTILE_PLAN";
-/// The first byte of a connection that wants its bytes back.
-pub const ECHO: u8 = b'E';
-/// The first byte of a connection that wants to be sent to without end.
-pub const HOSE: u8 = b'F';
-/// The largest piece that the server receives, and so the most that it keeps for a connection that does not read.
-const PIECE: usize = 16 << 10;
-
-static OPENS: AtomicU64 = AtomicU64::new(0);
-static CLOSES: AtomicU64 = AtomicU64::new(0);
-static DROPS: AtomicU64 = AtomicU64::new(0);
-static STRANGERS: AtomicU64 = AtomicU64::new(0);
-static KEPT: AtomicU64 = AtomicU64::new(0);
-static KEPT_PEAK: AtomicU64 = AtomicU64::new(0);
-static REASONS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
-
-/// What the handler keeps for a connection.
-#[derive(Default)]
-struct Mine {
-    first: u8,
-    /// What could not be sent back; the connection is paused meanwhile.
-    kept: Vec<u8>,
-}
-
-/// The handler's own memory for each connection, with what the allocator adds.
-pub const MINE_BYTES: u64 = 64;
-
-unsafe fn mine<'a>(conn: wharf_conn) -> &'a mut Mine {
-    let mut data = std::ptr::null_mut();
-    ok(unsafe { wharf_conn_data(conn, &mut data) });
-    unsafe { &mut *(data as *mut Mine) }
-}
-
-unsafe extern "C" fn on_open(_: *mut c_void, conn: wharf_conn) {
-    OPENS.fetch_add(1, SeqCst);
-    ok(unsafe { wharf_conn_set_data(conn, Box::into_raw(Box::<Mine>::default()).cast()) });
-}
-
-unsafe extern "C" fn on_receive(_: *mut c_void, conn: wharf_conn, data: *const u8, len: usize) {
-    let (mine, data) = unsafe { (mine(conn), std::slice::from_raw_parts(data, len)) };
-    if mine.first == 0 {
-        mine.first = data[0];
-        if mine.first == HOSE {
-            pour(conn);
-            pour(conn);
-        }
-    }
-    match mine.first {
-        ECHO => match send(conn, data) {
-            WHARF_E_QUEUE_FULL | WHARF_E_POOL_EXHAUSTED => {
-                mine.kept.extend_from_slice(data);
-                KEPT_PEAK.fetch_max(KEPT.fetch_add(len as u64, SeqCst) + len as u64, SeqCst);
-                ok(unsafe { wharf_conn_pause(conn) });
-            }
-            WHARF_OK | WHARF_E_CLOSED | WHARF_E_RESET => {}
-            other => panic!("{}", name(other)),
-        },
-        HOSE => {}
-        _ => {
-            STRANGERS.fetch_add(1, SeqCst);
-            ok(close(conn, WHARF_CLOSE_RESET));
-        }
-    }
-}
-
-unsafe extern "C" fn on_writable(_: *mut c_void, conn: wharf_conn) {
-    let mine = unsafe { mine(conn) };
-    if mine.first == HOSE {
-        return pour(conn);
-    }
-    match send(conn, &mine.kept) {
-        WHARF_E_QUEUE_FULL | WHARF_E_POOL_EXHAUSTED => {}
-        _ => {
-            KEPT.fetch_sub(mine.kept.len() as u64, SeqCst);
-            mine.kept = Vec::new();
-            ok(unsafe { wharf_conn_resume(conn) });
-        }
-    }
-}
-
-/// One more piece to a connection that is sent to without end.
-fn pour(conn: wharf_conn) {
-    match send_token(conn, &[7; 4 * PIECE], 1) {
-        WHARF_OK | WHARF_E_QUEUE_FULL | WHARF_E_POOL_EXHAUSTED | WHARF_E_CLOSED | WHARF_E_RESET => {}
-        other => panic!("{}", name(other)),
-    }
-}
-
-unsafe extern "C" fn on_sent(_: *mut c_void, conn: wharf_conn, _token: u64, status: wharf_status) {
-    if status == WHARF_OK {
-        pour(conn);
-    }
-}
-
-unsafe extern "C" fn on_close(_: *mut c_void, conn: wharf_conn, reason: wharf_status) {
-    let mine = unsafe { Box::from_raw(mine(conn)) };
-    KEPT.fetch_sub(mine.kept.len() as u64, SeqCst);
-    REASONS[-reason as usize].fetch_add(1, SeqCst);
-    CLOSES.fetch_add(1, SeqCst);
-}
-
-unsafe extern "C" fn on_drop(_: *mut c_void) {
-    DROPS.fetch_add(1, SeqCst);
-}
-
 /// What a plan says.
 struct Plan(HashMap<String, String>);
 
@@ -138,8 +35,9 @@ pub fn run() {
     let mut footprint = 0;
     ok(unsafe { wharf_engine_footprint(&config, &mut footprint) });
     let resident = status_kib("RssAnon:");
+    let echo = Arc::new(Echo::default());
     let engine = Engine::with(config.port, |made| *made = config);
-    let server = engine.server_with(handler(), &plan.0["address"], |config| {
+    let server = engine.server_with(echo.handler(), &plan.0["address"], |config| {
         config.max_connections = plan.number("max_connections");
         config.at_limit = plan.number("at_limit");
         config.backlog = plan.number("backlog");
@@ -158,7 +56,7 @@ pub fn run() {
     for line in std::io::stdin().lock().lines() {
         let line = line.unwrap();
         match line.split_once(' ').unwrap_or((line.as_str(), "")) {
-            ("report", _) => report(&engine, &server, &fixed),
+            ("report", _) => report(&engine, &server, &fixed, &echo),
             // No more descriptors than there are now.
             ("exhaust", _) => set_files(count("/proc/self/fd") as u64 - 1, hard),
             ("release", _) => set_files(hard, hard),
@@ -174,27 +72,13 @@ pub fn run() {
     let after = (count("/proc/self/fd"), count("/proc/self/task"));
     println!(
         "@end blocks={blocks} opens={} closes={} drops={} kept={} lost_files={} lost_threads={}",
-        OPENS.load(SeqCst),
-        CLOSES.load(SeqCst),
-        DROPS.load(SeqCst),
-        KEPT.load(SeqCst),
+        now(&echo.opens),
+        now(&echo.closes),
+        now(&echo.drops),
+        now(&echo.kept),
         after.0.abs_diff(before.0),
         after.1.abs_diff(before.1),
     );
-}
-
-fn handler() -> wharf_handler {
-    wharf_handler {
-        struct_size: size_of::<wharf_handler>(),
-        context: std::ptr::null_mut(),
-        on_open: Some(on_open),
-        on_receive: Some(on_receive),
-        on_sent: Some(on_sent),
-        on_writable: Some(on_writable),
-        on_end: None,
-        on_close: Some(on_close),
-        on_drop: Some(on_drop),
-    }
 }
 
 /// What does not change while the server runs.
@@ -205,7 +89,7 @@ struct Fixed {
     most: u64,
 }
 
-fn report(engine: &Engine, server: &Server, fixed: &Fixed) {
+fn report(engine: &Engine, server: &Server, fixed: &Fixed, echo: &Echo) {
     let (own, all) = (server.stats(), engine.stats());
     let mut line = String::from("@report");
     let mut tell = |key: &str, value: u64| line.push_str(&format!(" {key}={value}"));
@@ -230,28 +114,32 @@ fn report(engine: &Engine, server: &Server, fixed: &Fixed) {
     tell("pool_blocks_in_use", all.pool_blocks_in_use);
     tell("pool_blocks_peak", all.pool_blocks_peak);
     tell("callback_max_us", all.callback_max_us);
-    tell("opens", OPENS.load(SeqCst));
-    tell("closes", CLOSES.load(SeqCst));
-    tell("strangers", STRANGERS.load(SeqCst));
-    tell("kept_peak", KEPT_PEAK.load(SeqCst));
+    tell("opens", now(&echo.opens));
+    tell("closes", now(&echo.closes));
+    tell("strangers", now(&echo.strangers));
+    tell("kept_peak", now(&echo.kept_peak));
     tell("max_connections", fixed.most);
     tell("footprint", fixed.footprint);
     // Memory of its own (not of its program file) that is resident now, without what was before the engine was made.
     tell("grown", status_kib("RssAnon:").saturating_sub(fixed.resident) * 1024);
     tell("files", count("/proc/self/fd") as u64);
     tell("threads", count("/proc/self/task") as u64);
-    for (reason, times) in REASONS.iter().enumerate().filter(|(_, times)| times.load(SeqCst) > 0) {
-        tell(&name(-(reason as i32)), times.load(SeqCst));
+    for (reason, times) in echo.reasons.all() {
+        tell(&reason, times);
     }
     println!("{line}");
 }
 
+fn now(counter: &AtomicU64) -> u64 {
+    counter.load(SeqCst)
+}
+
 /// How many entries a folder has; 0 when there is no descriptor to look with.
-fn count(folder: &str) -> usize {
+pub fn count(folder: &str) -> usize {
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
-fn status_kib(field: &str) -> u64 {
+pub fn status_kib(field: &str) -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
