@@ -7,7 +7,11 @@ mod hostile;
 use std::time::Duration;
 
 use common::*;
+use hostile::network::{Habit, vanish};
 use hostile::scenario::{SCENARIOS, play};
+
+/// Honest clients rest between two messages: what is measured here is not speed.
+const PAUSE: Duration = Duration::from_millis(1);
 
 #[test]
 #[ignore = "the server of the tests below, in a process of its own"]
@@ -17,7 +21,7 @@ fn the_process_of_the_server() {
 
 fn survive(port: u32, name: &str) {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name).unwrap();
-    play(scenario, port, Duration::from_millis(1500), Duration::from_millis(1), false);
+    play(scenario, port, Duration::from_millis(1500), PAUSE, false);
 }
 
 on_every_port! {
@@ -67,5 +71,22 @@ on_every_port! {
 
     fn without_descriptors_those_who_are_inside_are_served(port) {
         survive(port, "no-descriptors");
+    }
+
+    fn peers_that_vanish_in_silence_are_noticed_by_keepalive(port) {
+        let plan = "keepalive_s=1 keepalive_interval_s=1 keepalive_probes=2";
+        let Some(outcome) = vanish(port, plan, Habit::Silent, 1000, PAUSE) else { return };
+        println!("{:?}", outcome.report);
+    }
+
+    fn peers_that_vanish_while_they_are_sent_to_are_noticed_by_the_send_stall_timeout(port) {
+        let plan = "send_stall_timeout_ms=1000 socket_send_buffer_bytes=65536";
+        let Some(outcome) = vanish(port, plan, Habit::Served, 16, PAUSE) else { return };
+        assert_eq!(outcome.report.get("WHARF_E_SEND_STALLED"), 16, "{:?}", outcome.report);
+    }
+
+    fn peers_that_vanish_in_the_middle_of_a_conversation_are_noticed_by_the_idle_timeout(port) {
+        let Some(outcome) = vanish(port, "idle_timeout_ms=1500", Habit::Asking, 16, PAUSE) else { return };
+        assert_eq!(outcome.report.get("WHARF_E_IDLE"), 16, "{:?}", outcome.report);
     }
 }

@@ -7,6 +7,7 @@
 pub mod attacks;
 pub mod echo;
 pub mod honest;
+pub mod network;
 pub mod scenario;
 pub mod server;
 pub mod sockets;

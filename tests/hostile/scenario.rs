@@ -345,12 +345,12 @@ pub fn wait_for(stage: &mut Stage, what: &str, is_so: impl Fn(&Report) -> bool) 
 }
 
 /// Scenarios run side by side as long as the descriptors of this process suffice for their peers.
-struct Files(u64);
+pub struct Files(u64);
 
 static IN_USE: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
 
 impl Files {
-    fn take(count: u64) -> Files {
+    pub fn take(count: u64) -> Files {
         let hard = files_limit().1;
         assert!(try_set_files(hard, hard));
         let most = hard.saturating_sub(OTHER_FILES);

@@ -26,7 +26,7 @@ impl Place {
     }
 
     /// Runs something on a thread whose sockets are made in the namespace.
-    fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+    pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let Some(name) = &self.namespace else { return act() };
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
