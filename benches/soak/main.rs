@@ -68,7 +68,9 @@ fn main() {
     });
     let mut theatre = Theatre::open(&engine);
     let rough = Rough::start(theatre.addresses());
-    let mut samples: Vec<Sample> = Vec::with_capacity(options.seconds);
+    // Written once, so that its pages are there from the beginning and do not look like growth.
+    let mut samples: Vec<Sample> = vec![Sample { second: 1, ..Sample::default() }; options.seconds];
+    samples.clear();
     let (mut stops, mut stopped, mut last) = (0, Duration::ZERO, Instant::now());
     while samples.len() < options.seconds {
         let second = samples.len();
@@ -134,7 +136,8 @@ fn without_descriptors() {
 /// The leaks that are asked for: 64 KiB, or a descriptor, a second.
 fn leak(leak: Leak) {
     match leak {
-        Leak::Memory => std::mem::forget(vec![1u8; 64 << 10]),
+        // Without the black box the compiler would see that nobody wants it.
+        Leak::Memory => std::mem::forget(std::hint::black_box(vec![1u8; 64 << 10])),
         Leak::Files => std::mem::forget(std::fs::File::open("/dev/null")),
         Leak::Nothing | Leak::Handlers => {}
     }

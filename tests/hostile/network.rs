@@ -86,7 +86,8 @@ pub fn vanish(port: u32, plan: &str, habit: Habit, count: usize, pause: Duration
     let _files = Files::take(count as u64 + 300);
     let stage_plan = format!("address=0.0.0.0:0 port={port} engine_connections=2048 {plan}");
     let mut stage = Stage::start(&stage_plan, Some(&wire.server));
-    let (inside, outside) = (Place { namespace: Some(wire.server.clone()) }, Place { namespace: Some(wire.peers.clone()) });
+    let (inside, outside) =
+        (Place { namespace: Some(wire.server.clone()) }, Place { namespace: Some(wire.peers.clone()) });
     let own = SocketAddr::from(([127, 0, 0, 1], stage.address.port()));
     let far = SocketAddr::from((SERVER_IP, stage.address.port()));
     let before = stage.report();

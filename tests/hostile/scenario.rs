@@ -225,7 +225,8 @@ pub fn play(scenario: &Scenario, port: u32, time: Duration, pause: Duration, lar
     let blows = std::thread::scope(|scope| {
         // Attackers must end, whatever is found out meanwhile.
         let _stop = StopOnDrop(&stop);
-        let attackers: Vec<_> = (0..scenario.attackers).map(|_| scope.spawn(|| (scenario.attack.unwrap())(&attack))).collect();
+        let attackers: Vec<_> =
+            (0..scenario.attackers).map(|_| scope.spawn(|| (scenario.attack.unwrap())(&attack))).collect();
         let shown = |report: &Report| scenario.shows.iter().all(|counter| report.get(counter) > 0);
         (scenario.during)(&mut stage);
         loop {
@@ -291,7 +292,9 @@ impl Watch {
 
     /// Everybody has gone: everything is as it was before, and what was opened was closed. Ends the server.
     pub fn end(&mut self, mut stage: Stage, before: &Report) -> Report {
-        let as_before = |report: &Report| ["open", "pool_blocks_in_use", "files"].iter().all(|key| report.get(key) == before.get(key));
+        let as_before = |report: &Report| {
+            ["open", "pool_blocks_in_use", "files"].iter().all(|key| report.get(key) == before.get(key))
+        };
         wait_for(&mut stage, "nothing is left", as_before);
         let report = self.look(&mut stage);
         for key in ["open", "queued_bytes", "pool_blocks_in_use", "files", "threads"] {
@@ -300,7 +303,14 @@ impl Watch {
         for key in ["closed", "opens", "closes"] {
             assert_eq!(report.get(key), report.get("accepted"), "{key}: {report:?}");
         }
-        let reasons = ["closed_by_us", "closed_by_peer", "closed_by_reset", "closed_by_timeout", "closed_by_stop", "closed_by_error"];
+        let reasons = [
+            "closed_by_us",
+            "closed_by_peer",
+            "closed_by_reset",
+            "closed_by_timeout",
+            "closed_by_stop",
+            "closed_by_error",
+        ];
         assert_eq!(reasons.iter().map(|key| report.get(key)).sum::<u64>(), report.get("closed"), "{report:?}");
         // Not one permit was lost: as many as ever may be there are let in again (in a small server, where it is quick).
         let most = Some(report.get("max_connections")).filter(|most| *most <= 256).unwrap_or(0);
