@@ -146,7 +146,7 @@ fn leak(leak: Leak) {
 
 fn story(theatre: &Theatre, sums: &wharf_stats, blows: [u64; 4], stops: u32, stopped: Duration) -> String {
     let mut text = String::new();
-    let mut tell = |name: &str, value: u64| write!(text, "    \"{name}\": {value},\n").unwrap();
+    let mut tell = |name: &str, value: u64| writeln!(text, "    \"{name}\": {value},").unwrap();
     tell("connections accepted", sums.accepted);
     tell("connects of our clients", sums.connected);
     tell("connects of our clients that failed", sums.connect_failures);

@@ -54,6 +54,12 @@ impl Stage {
         Stage { child, orders, answers, address }
     }
 
+    /// Sends a signal to its process.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call; the child was not waited for, so its number is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as libc::pid_t, signal) }, 0);
+    }
+
     /// Gives an order that has no answer.
     pub fn order(&mut self, order: &str) {
         writeln!(self.orders, "{order}").unwrap();
