@@ -5,6 +5,8 @@
 # make header     include/wharf.h anew from the sources
 # make bench      speed and memory beside the usual libraries: QUICK=1, ONLY=wharf,libuv, SCENARIO=churn, ROUNDS=5
 # make bench-instructions   instructions of a message against their budgets
+# make hostile    honest clients beside hostile peers, in figures: SECONDS=3, ONLY=reset-flood
+# make soak       everything again and again, watched for growth: MINUTES=30, LEAK=memory, OUT=docs
 # make lint fmt clean
 
 CARGO   ?= cargo

@@ -67,4 +67,15 @@ bench-dotnet:
 	@mkdir -p $(BENCH)
 	@sh $(PEERS)/dotnet/build.sh $(abspath $(BENCH)) || echo "skipped: dotnet_peer (install mono-mcs, and dotnetcore2 with pip)"
 
-.PHONY: bench bench-instructions bench-programs bench-rust bench-go bench-dotnet
+# Honest clients beside hostile peers, in figures: SECONDS=10 for each run, ONLY=reset-flood,crowd. The whole goes to docs.
+hostile:
+	HOSTILE_SECONDS=$(SECONDS) HOSTILE_ONLY=$(ONLY) HOSTILE_OUT=$(if $(SECONDS)$(ONLY),,docs) $(CARGO) bench --bench hostile
+
+# Everything again and again: MINUTES=30. LEAK=memory, files or handlers shows that it can fail. OUT=docs for the page.
+soak: OUT ?= $(TARGET)/soak
+soak:
+	@mkdir -p $(OUT)
+	SOAK_MINUTES=$(MINUTES) SOAK_LEAK=$(LEAK) SOAK_OUT=$(abspath $(OUT)) $(CARGO) bench --bench soak
+	python3 benches/soak/page.py $(OUT)
+
+.PHONY: hostile soak bench bench-instructions bench-programs bench-rust bench-go bench-dotnet

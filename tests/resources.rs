@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
@@ -90,10 +92,15 @@ fn child_runs_out_of_descriptors() {
             }
         });
         let server = engine.server(&recorder);
-        // Both ends are in this process: the limit is met while the backlog still holds connections.
+        // Both ends are in this process. Whether the limit is met while the backlog holds a connection is chance; three
+        // sockets that are made before and connected after make it so.
+        let mut late = [(); 3].map(|()| unconnected());
         let mut peers = Vec::new();
         while let Ok(peer) = std::net::TcpStream::connect(server.address()) {
             peers.push(peer);
+        }
+        for socket in &late {
+            connect_to(socket, &server.address());
         }
         until("accepting has backed off", || server.stats().descriptor_exhaustions > 0);
         let cpu_before = cpu_ms();
@@ -104,18 +111,39 @@ fn child_runs_out_of_descriptors() {
         });
         assert!(cpu_ms() - cpu_before < 250, "it spins: {} ms of CPU in three pauses", cpu_ms() - cpu_before);
         let open = server.stats().open as usize;
-        assert!(open < peers.len());
+        assert!(open < peers.len() + late.len());
         // With descriptors back, those that waited in the backlog are served.
-        let waiting = peers.split_off(peers.len() - 1);
         drop(peers);
         for conn in recorder.wait_opens(open).into_iter().take(open) {
             close(conn, WHARF_CLOSE_NOW);
         }
-        let mut last = waiting.into_iter().next().unwrap();
-        write_all(&mut last, b"at last");
+        write_all(&mut late[2], b"at last");
         until("the last is served", || received(&recorder.lock()).ends_with(b"at last"));
         let stats = server.stats();
         assert_eq!(stats.accepted, stats.open + stats.closed);
+    }
+}
+
+fn unconnected() -> TcpStream {
+    // SAFETY: the new descriptor is the stream's alone.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        TcpStream::from_raw_fd(fd)
+    }
+}
+
+fn connect_to(socket: &TcpStream, address: &str) {
+    let address: std::net::SocketAddrV4 = address.parse().unwrap();
+    // SAFETY: of all zeros an address is made; it lives for the call, and the length is its own.
+    unsafe {
+        let mut raw: libc::sockaddr_in = std::mem::zeroed();
+        raw.sin_family = libc::AF_INET as libc::sa_family_t;
+        raw.sin_port = address.port().to_be();
+        raw.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+        let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        let result = libc::connect(socket.as_raw_fd(), (&raw const raw).cast(), length);
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     }
 }
 

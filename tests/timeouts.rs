@@ -69,4 +69,41 @@ on_every_port! {
         assert_eq!(recorder.wait_closes(1), [(conns[1], WHARF_E_IDLE)]);
         until("it is counted", || server.stats().closed_by_timeout == 1);
     }
+
+    fn what_has_arrived_is_served_before_deadlines_are_judged(port) {
+        const IDLE: Duration = Duration::from_millis(1500);
+        let engine = Engine::new(port);
+        let (tells, blocks) = std::sync::mpsc::sync_channel(1);
+        let recorder = Recorder::with_hook(move |event| match event {
+            // A callback that blocks for longer than the idle timeout: all deadlines have passed when it returns.
+            Event::Receive(conn, data) if data == b"block" => {
+                tells.send(()).unwrap();
+                let begin = Instant::now();
+                while begin.elapsed() < IDLE + Duration::from_millis(100) {
+                    std::thread::park_timeout(IDLE / 10);
+                }
+                ok(send(*conn, b"done"));
+            }
+            Event::Receive(conn, data) => ok(send(*conn, data)),
+            _ => {}
+        });
+        let server = engine.server_with(recorder.handler(), "127.0.0.1:0", |config| {
+            config.idle_timeout_ms = IDLE.as_millis() as u32;
+        });
+        let mut peers: Vec<_> = (0..400).map(|_| server.connect()).collect();
+        let mut blocker = server.connect();
+        let mut silent = server.connect();
+        let conns = recorder.wait_opens(402);
+        write_all(&mut blocker, b"block");
+        blocks.recv_timeout(PATIENCE).unwrap();
+        // More than the port tells at one go.
+        peers.iter_mut().for_each(|peer| write_all(peer, b"in time"));
+        for peer in &mut peers {
+            assert_eq!(read_exact(peer, 7), b"in time");
+        }
+        assert_eq!(read_exact(&mut blocker, 4), b"done");
+        assert_eq!(read_to_end(&mut silent), b"");
+        let (conn, reason) = recorder.wait_closes(1)[0];
+        assert!(reason == WHARF_E_IDLE && conns.contains(&conn));
+    }
 }

@@ -10,6 +10,11 @@ use crate::pool::lock;
 use crate::port::Port;
 use crate::status::Status;
 
+/// A sweep that comes later than this after it was due is that of a worker that was away.
+const LATE_MS: i32 = 5;
+/// Turns for which a late sweep is put off at most, while events come: many more events than there are connections, mostly.
+const MOST_TURNS_PUT_OFF: u32 = 128;
+
 /// Milliseconds until `at`, on a clock of 32 bits; negative when it has passed.
 pub(super) fn until(at: u32, now: u32) -> i32 {
     at.wrapping_sub(now) as i32
@@ -31,12 +36,14 @@ impl<P: Port> Desk<'_, P> {
         }
     }
 
-    /// Ends the connections whose time has come.
-    pub(super) fn sweep_if_due(&mut self) {
+    /// Ends the connections whose time has come. `completions`: what the wait before has brought.
+    pub(super) fn sweep_if_due(&mut self, completions: u32) {
         let now = self.now_ms();
-        if self.state.next_sweep_ms.is_none_or(|at| until(at, now) > 0) {
+        let late_ms = self.state.next_sweep_ms.map_or(-1, |at| -until(at, now));
+        if late_ms < 0 || late_ms > LATE_MS && self.puts_off(completions) {
             return;
         }
+        self.state.sweep_put_off = 0;
         self.state.next_sweep_ms = None;
         let mut place = 0;
         let mut next: Option<u32> = None;
@@ -67,6 +74,15 @@ impl<P: Port> Desk<'_, P> {
             let at = if until(next, now.wrapping_add(gap)) < 0 { now.wrapping_add(gap) } else { next };
             self.note_deadline(at);
         }
+    }
+
+    /// Who was away for long - a callback blocked, the process was stopped - first takes what has come meanwhile: a peer whose
+    /// bytes are there is not silent.
+    #[cold]
+    fn puts_off(&mut self, completions: u32) -> bool {
+        let turns = self.state.sweep_put_off;
+        self.state.sweep_put_off += 1;
+        turns == 0 || completions > 0 && turns < MOST_TURNS_PUT_OFF
     }
 
     fn expire(&mut self, index: u32, what: Deadline) {

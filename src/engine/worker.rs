@@ -39,6 +39,8 @@ pub struct State<P: Port> {
     /// Its connections, each with its place in this list.
     pub(super) members: Vec<u32>,
     pub(super) next_sweep_ms: Option<u32>,
+    /// Turns for which a sweep that is late was put off.
+    pub(super) sweep_put_off: u32,
     /// When the engine last had control back.
     mark_ns: u64,
     /// The clock was read since the wait ended.
@@ -97,6 +99,7 @@ impl<P: Port> Worker<P> {
                 endpoints: Vec::new(),
                 members: Vec::with_capacity(most),
                 next_sweep_ms: None,
+                sweep_put_off: 0,
                 mark_ns: core.workers[index].port.now_ns(),
                 clock_is_fresh: false,
                 corks_left: false,
@@ -213,7 +216,7 @@ impl<P: Port> Worker<P> {
         }
         outside.tasks.fire_timers(desk.state.mark_ns);
         if unlikely(desk.state.next_sweep_ms.is_some()) {
-            desk.sweep_if_due();
+            desk.sweep_if_due(waited.as_ref().map_or(0, |completions| *completions));
         }
         waited.unwrap_or_else(|error| {
             core.log(Level::Error, format_args!("worker {}: wait on the port failed: {error}", self.index));

@@ -1,0 +1,224 @@
+//! The two servers and their clients. One server goes on while the other stops, starts, or is destroyed and comes back with
+//! another configuration; now and then the first stops and starts, too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::time::{Duration, Instant};
+
+use crate::common::*;
+use crate::hostile::echo::Echo;
+use crate::pen_pal::{PenPal, write_next};
+
+const CLIENTS_OF_EACH: usize = 4;
+
+/// A handler is held back from the count, to show that the count is looked at.
+pub static KEEPS_ONE_HANDLER: AtomicBool = AtomicBool::new(false);
+
+struct Stand {
+    server: Server,
+    address: String,
+}
+
+struct Writer {
+    client: Client,
+    pal: Arc<PenPal>,
+    address: String,
+}
+
+pub struct Theatre {
+    echo: Arc<Echo>,
+    stands: [Stand; 2],
+    writers: Vec<Writer>,
+    /// Handlers of servers and of clients that were given away.
+    server_handlers: u64,
+    client_handlers: u64,
+    old_pals: Vec<Arc<PenPal>>,
+    old_answers: u64,
+    old: [u64; 3],
+    pub restarts: u64,
+    pub changes: u64,
+}
+
+/// The configurations that take turns.
+fn configure(config: &mut wharf_server_config, number: u64) {
+    config.backlog = 256;
+    config.send_stall_timeout_ms = 1000;
+    config.first_byte_timeout_ms = 2000;
+    config.socket_send_buffer_bytes = 16 << 10;
+    match number % 4 {
+        0 => {}
+        // Two readers that stall exhaust the pool.
+        1 => config.send_queue_limit_bytes = 1 << 20,
+        2 => (config.max_connections, config.at_limit) = (7, WHARF_AT_LIMIT_REJECT),
+        _ => (config.send_queue_limit_bytes, config.idle_timeout_ms) = (64 << 10, 1500),
+    }
+}
+
+impl Theatre {
+    pub fn open(engine: &Engine) -> Theatre {
+        let echo = Arc::new(Echo::default());
+        let stands = [0, 1].map(|_| {
+            let server = engine.server_with(echo.handler(), "127.0.0.1:0", |config| configure(config, 0));
+            Stand { server, address: server.address() }
+        });
+        let addresses = stands.iter().flat_map(|stand| vec![stand.address.clone(); CLIENTS_OF_EACH]);
+        let writers: Vec<Writer> = addresses.map(|address| writer(engine, address)).collect();
+        let client_handlers = writers.len() as u64;
+        Theatre {
+            echo,
+            stands,
+            writers,
+            server_handlers: 2,
+            client_handlers,
+            old_pals: Vec::new(),
+            old_answers: 0,
+            old: [0; 3],
+            restarts: 0,
+            changes: 0,
+        }
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.stands.iter().map(|stand| stand.address.clone()).collect()
+    }
+
+    /// Messages that were answered so far.
+    pub fn answers(&self) -> u64 {
+        let now = self.writers.iter().map(|writer| &writer.pal).chain(&self.old_pals);
+        self.old_answers + now.map(|pal| pal.answers.load(SeqCst)).sum::<u64>()
+    }
+
+    /// What happens in this second.
+    pub fn act(&mut self, second: usize, engine: &Engine) {
+        for _ in 0..10 {
+            self.writers.iter().for_each(|writer| write_next(writer.client.0, &writer.pal));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        match second % 40 {
+            5 => self.restart(1),
+            15 => self.change(engine),
+            23 => self.replace_a_client(second, engine),
+            35 if second % 120 > 80 => self.restart(0),
+            _ => {}
+        }
+        self.forget_dropped();
+    }
+
+    fn restart(&mut self, stand: usize) {
+        let stand = &self.stands[stand];
+        stand.server.stop(500);
+        stand.server.wait();
+        start(stand.server.0);
+        self.restarts += 1;
+    }
+
+    /// There is no call that changes a configuration: the server is destroyed, and another one takes its address.
+    fn change(&mut self, engine: &Engine) {
+        self.changes += 1;
+        self.server_handlers += 1;
+        let stand = &mut self.stands[1];
+        stand.server.stop(500);
+        stand.server.wait();
+        ok(stand.server.destroy());
+        let address = std::ffi::CString::new(stand.address.clone()).unwrap();
+        let mut config = server_config();
+        config.address = address.as_ptr();
+        configure(&mut config, self.changes);
+        let handler = self.echo.handler();
+        ok(unsafe { wharf_server_create(engine.0, &config, &handler, &mut stand.server.0, std::ptr::null_mut()) });
+        start(stand.server.0);
+    }
+
+    fn replace_a_client(&mut self, second: usize, engine: &Engine) {
+        let place = second % self.writers.len();
+        let address = self.writers[place].address.clone();
+        let old = std::mem::replace(&mut self.writers[place], writer(engine, address));
+        ok(old.client.destroy());
+        self.old_pals.push(old.pal);
+        self.client_handlers += 1;
+    }
+
+    /// Sums up the clients whose last call has come, so that the soak itself does not grow.
+    fn forget_dropped(&mut self) {
+        let (gone, still): (Vec<_>, Vec<_>) = self.old_pals.drain(..).partition(|pal| pal.drops.load(SeqCst) == 1);
+        self.old_pals = still;
+        for pal in gone {
+            self.old_answers += pal.answers.load(SeqCst);
+            for (sum, counter) in self.old.iter_mut().zip([&pal.opens, &pal.closes, &pal.drops]) {
+                *sum += counter.load(SeqCst);
+            }
+        }
+    }
+
+    /// The end: clients first, then servers, with a drain.
+    pub fn close(&mut self, engine: &Engine) {
+        self.writers.iter().for_each(|writer| writer.client.stop());
+        until("the clients have ended", || engine.stats().connected == self.client_closes());
+        self.writers.iter().for_each(|writer| ok(writer.client.destroy()));
+        for stand in &self.stands {
+            stand.server.stop(2000);
+            stand.server.wait();
+            ok(stand.server.destroy());
+        }
+        until("the last calls of all have come", || self.drops() == self.server_handlers + self.client_handlers);
+    }
+
+    fn pals(&self) -> impl Iterator<Item = &Arc<PenPal>> {
+        self.writers.iter().map(|writer| &writer.pal).chain(&self.old_pals)
+    }
+
+    fn client_closes(&self) -> u64 {
+        self.old[1] + self.pals().map(|pal| pal.closes.load(SeqCst)).sum::<u64>()
+    }
+
+    fn drops(&self) -> u64 {
+        let clients = self.pals().map(|pal| pal.drops.load(SeqCst)).sum::<u64>();
+        self.echo.drops.load(SeqCst) + self.old[2] + clients
+    }
+
+    /// What does not balance, at the end.
+    pub fn faults(&self, sums: &wharf_stats) -> Vec<String> {
+        let number = |counter: &AtomicU64| counter.load(SeqCst);
+        let client_opens = self.old[0] + self.pals().map(|pal| number(&pal.opens)).sum::<u64>();
+        let kept = u64::from(KEEPS_ONE_HANDLER.load(SeqCst));
+        let equal = [
+            ("on_open of the servers and connections accepted", number(&self.echo.opens), sums.accepted),
+            ("on_close and on_open of the servers", number(&self.echo.closes), number(&self.echo.opens)),
+            ("on_open of the clients and connects", client_opens, sums.connected),
+            ("on_close and on_open of the clients", self.client_closes(), client_opens),
+            ("on_drop and handlers", self.drops() - kept, self.server_handlers + self.client_handlers),
+            ("closed, and accepted or connected", sums.closed, sums.accepted + sums.connected),
+            ("open connections", sums.open, 0),
+            ("blocks in use", sums.pool_blocks_in_use, 0),
+            ("queued bytes", sums.queued_bytes, 0),
+            ("bytes that the handler keeps", number(&self.echo.kept), 0),
+            ("connections that nobody knows", number(&self.echo.strangers), 0),
+        ];
+        let unequal = equal.iter().filter(|(_, one, other)| one != other);
+        unequal.map(|(what, one, other)| format!("{what}: {one} and {other}")).collect()
+    }
+}
+
+fn writer(engine: &Engine, address: String) -> Writer {
+    let pal = Arc::new(PenPal::default());
+    let client = engine.client_with(pal.handler(), &address, |config| {
+        config.reconnect_min_ms = 20;
+        config.reconnect_max_ms = 500;
+        config.linger_ms = 500;
+    });
+    Writer { client, pal, address }
+}
+
+/// Starts a server again. A socket of somebody's may have its port for a moment, and descriptors may be short.
+fn start(server: wharf_server) {
+    let begin = Instant::now();
+    loop {
+        match unsafe { wharf_server_start(server, std::ptr::null_mut()) } {
+            WHARF_OK => return,
+            WHARF_E_ADDRESS_IN_USE | WHARF_E_TOO_MANY_FILES if begin.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            other => panic!("{}", name(other)),
+        }
+    }
+}
