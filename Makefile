@@ -51,7 +51,9 @@ demo: $(RELEASE)/$(SHARED)
 
 # The scenarios run on both ports, each as a test of its own; C sources and examples are compiled and run by tests, too.
 test: all
-	$(CARGO) test --features testing
+	@rm -f $(TARGET)/tests.failed; { $(CARGO) test --features testing 2>&1 || touch $(TARGET)/tests.failed; } | tee $(TARGET)/tests.log
+	@test ! -e $(TARGET)/tests.failed
+	sh tools/ran.sh $(TARGET)/tests.log docs/contract.md docs/what-happens-when.md
 
 # The system libraries that a program needs beside libwharf.a, as the compiler names them.
 $(RELEASE)/static-libs: Cargo.toml $(wildcard Cargo.lock)
