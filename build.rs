@@ -10,8 +10,8 @@ use std::{env, fs};
 mod status;
 
 /// The chapters of the header in their order: files of src/ffi.
-const CHAPTERS: [&str; 10] =
-    ["types", "status", "version", "engine", "handler", "server", "client", "conn", "traffic", "stats"];
+const CHAPTERS: [&str; 11] =
+    ["types", "status", "version", "engine", "handler", "server", "client", "conn", "traffic", "stats", "faults"];
 /// Columns of the header.
 const MAX_LINE: usize = 120;
 const CONVENTIONS: &str = "src/ffi/conventions.txt";

@@ -264,6 +264,8 @@ const char *wharf_version_text(void);
 #define WHARF_WORKERS_ONE_A_CORE UINT32_MAX
 /** For wharf_engine_config.flags: no threads, you call wharf_engine_turn. */
 #define WHARF_ENGINE_CALLER_DRIVEN 1
+/** For wharf_engine_config.flags: wharf_engine_set_faults works. For tests only: such an engine is slower. */
+#define WHARF_ENGINE_FAULTS 2
 /** For wharf_engine_config.port: the fastest that the system has. */
 #define WHARF_PORT_AUTO 0
 /** For wharf_engine_config.port: epoll(7); Linux only. */
@@ -1518,6 +1520,65 @@ wharf_status wharf_client_stats(wharf_client client, wharf_stats *out);
  * Any thread, any callback; good in on_close, too.
  */
 wharf_status wharf_conn_stats(wharf_conn conn, wharf_connection_stats *out);
+
+
+/*
+ * ====================================================================================================
+ * Faults on purpose: for tests of your own program.
+ *
+ * An engine that was made with WHARF_ENGINE_FAULTS does to your program what a bad network and a full system do: short
+ * reads and writes, stalls, resets, no descriptor left, no room in the pool. A seed makes it do the same again. What the
+ * library promises holds all the same. Any other engine has nothing of it in its way.
+ */
+
+/** How often each fault happens: in parts per million of its occasions, 0 (never) to 1000000 (always). */
+typedef struct wharf_fault_plan {
+  /** sizeof(wharf_fault_plan). */
+  size_t struct_size;
+  /** From which each connection's own dice are made, with its number since the plan was set. Any number. */
+  uint64_t seed;
+  /** A read takes 1 to 16 bytes, so that on_receive gets pieces. */
+  uint32_t short_reads_ppm;
+  /** A write takes 1 to 16 bytes, so that the rest waits in the queue. */
+  uint32_t short_writes_ppm;
+  /** A read finds nothing for 1 to stall_ms milliseconds. */
+  uint32_t read_stalls_ppm;
+  /** A write finds no room for 1 to stall_ms milliseconds. */
+  uint32_t write_stalls_ppm;
+  /** A read or write finds the connection reset; the peer is reset, too. */
+  uint32_t resets_ppm;
+  /** An accept finds no descriptor left; the connection stays in the backlog, and accepting goes on in a while. */
+  uint32_t accept_exhaustions_ppm;
+  /** A connect finds no descriptor left: WHARF_E_TOO_MANY_FILES. */
+  uint32_t connect_exhaustions_ppm;
+  /** A wharf_send or wharf_sendv finds no room in the pool: WHARF_E_POOL_EXHAUSTED, and on_writable follows. */
+  uint32_t pool_exhaustions_ppm;
+  /** The longest stall: milliseconds, up to 60000. 0: 20. */
+  uint32_t stall_ms;
+  /** Must be 0. */
+  uint32_t reserved;
+} wharf_fault_plan;
+
+/**
+ * From now on faults happen as a plan says, on all connections of the engine, those that are open included.
+ *
+ * - engine: an engine that was made with WHARF_ENGINE_FAULTS
+ * - plan: the plan; copied. NULL: no faults any more
+ * - error: receives the details; may be NULL
+ *
+ * Stalls that have begun end in their time. Where faults come from each connection's own dice, those of connections that
+ * are open go on as they are; new ones count from 1.
+ *
+ * Errors:
+ * - WHARF_E_STATE: the engine was made without WHARF_ENGINE_FAULTS
+ * - WHARF_E_INVALID_ARGUMENT: struct_size is wrong, or a field is out of range; the message names it
+ * - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
+ *
+ * Any thread, any callback.
+ */
+wharf_status wharf_engine_set_faults(wharf_engine engine,
+                                     const wharf_fault_plan *plan,
+                                     wharf_error *error);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -162,6 +162,10 @@ fn layouts() -> Vec<Layout> {
             pool_blocks_in_use, pool_blocks_peak, accept_pauses, descriptor_exhaustions, drained, drain_resets,
             slow_callbacks, callback_max_us, callback_total_us, heap_bytes, refused_by_list, refused_by_rate, refused_by_host,
         }),
+        layout!(wharf_fault_plan {
+            struct_size, seed, short_reads_ppm, short_writes_ppm, read_stalls_ppm, write_stalls_ppm, resets_ppm,
+            accept_exhaustions_ppm, connect_exhaustions_ppm, pool_exhaustions_ppm, stall_ms, reserved,
+        }),
         layout!(wharf_connection_stats {
             struct_size, bytes_in, bytes_out, messages_in, messages_out, queued_bytes, age_ms, idle_ms, worker, reserved,
         }),

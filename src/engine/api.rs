@@ -7,6 +7,7 @@ use super::events::Handler;
 use super::failure::Outcome;
 use super::local::Local;
 use super::stats::{ConnectionStats, Stats};
+use crate::port::FaultPlan;
 use crate::status::Status;
 
 /// How a connection is closed; stronger ways override weaker ones.
@@ -45,6 +46,8 @@ pub trait Engine: Send + Sync {
     fn wake(&self) -> Result<(), Status>;
     /// The counters of the whole engine.
     fn stats(&self) -> Stats;
+    /// Faults happen as this plan says, on an engine that was made for it.
+    fn set_faults(&self, plan: FaultPlan) -> Outcome<()>;
     /// Drains for at most `drain_ms`, then resets what is left, then frees all. Blocks until done, except in callbacks.
     fn destroy(&self, drain_ms: u32) -> Result<(), Status>;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::events::Log;
 use super::failure::Failure;
 use crate::pool::handle::MAX_INDEX;
-use crate::port::{ListenOptions, StreamOptions};
+use crate::port::{FaultPlan, ListenOptions, StreamOptions};
 use crate::status::Status;
 
 /// `workers`: one worker a core.
@@ -44,6 +44,8 @@ pub struct EngineConfig {
     pub receive_buffer_bytes: u32,
     /// Which port.
     pub port: PortChoice,
+    /// Faults can be injected.
+    pub faults: bool,
     /// Callbacks that take longer are counted and logged: milliseconds; default 100.
     pub slow_callback_ms: u32,
     /// Where log lines go.
@@ -289,4 +291,25 @@ impl ClientConfig {
         self.connection = self.connection.validated()?;
         Ok(self)
     }
+}
+
+/// The same with every default filled in, or what is wrong with it.
+pub fn validated_plan(mut plan: FaultPlan) -> Result<FaultPlan, Failure> {
+    if plan.stall_ms == 0 {
+        plan.stall_ms = 20;
+    }
+    for (name, ppm) in [
+        ("short_reads_ppm", plan.short_reads_ppm),
+        ("short_writes_ppm", plan.short_writes_ppm),
+        ("read_stalls_ppm", plan.read_stalls_ppm),
+        ("write_stalls_ppm", plan.write_stalls_ppm),
+        ("resets_ppm", plan.resets_ppm),
+        ("accept_exhaustions_ppm", plan.accept_exhaustions_ppm),
+        ("connect_exhaustions_ppm", plan.connect_exhaustions_ppm),
+        ("pool_exhaustions_ppm", plan.pool_exhaustions_ppm),
+    ] {
+        within(name, ppm.into(), 0, 1_000_000)?;
+    }
+    within("stall_ms", plan.stall_ms.into(), 1, 60_000)?;
+    Ok(plan)
 }

@@ -12,7 +12,7 @@ use super::failure::{Failure, Outcome};
 use super::local::Local;
 use super::stats::{ConnectionStats, Stats};
 use crate::pool::handle::Kind;
-use crate::port::Port;
+use crate::port::{FaultPlan, Port};
 use crate::status::Status;
 
 impl<P: Port> Engine for Core<P> {
@@ -36,6 +36,10 @@ impl<P: Port> Engine for Core<P> {
 
     fn stats(&self) -> Stats {
         self.sum_stats()
+    }
+
+    fn set_faults(&self, plan: FaultPlan) -> Outcome<()> {
+        self.begin_faults(plan)
     }
 
     fn destroy(&self, drain_ms: u32) -> Result<(), Status> {
@@ -112,11 +116,12 @@ impl<P: Port> Engine for Core<P> {
 
     fn answer(&self, conn: u64, data: &[u8], caller: &Local) -> bool {
         failpoint::hit(failpoint::Point::Send);
-        Core::answer(self, conn, data, caller)
+        !P::INJECTS_FAULTS && Core::answer(self, conn, data, caller)
     }
 
     fn send(&self, conn: u64, slices: &[&[u8]], token: u64, caller: Option<&Local>) -> Result<(), Status> {
         failpoint::hit(failpoint::Point::Send);
+        self.refuse_by_plan(conn)?;
         Core::send(self, conn, slices, token, caller)
     }
 

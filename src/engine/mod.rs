@@ -21,6 +21,7 @@ pub mod events;
 mod facade;
 pub mod failpoint;
 pub mod failure;
+mod faults;
 mod lifecycle;
 mod local;
 mod log;

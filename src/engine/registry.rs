@@ -13,6 +13,7 @@ use crate::pool::lock;
 use crate::port::Port;
 #[cfg(target_os = "linux")]
 use crate::port::epoll::EpollPort;
+use crate::port::faults::FaultyPort;
 use crate::port::polling::PollingPort;
 use crate::status::Status;
 
@@ -62,12 +63,15 @@ fn take_place(place: usize) -> Option<Handle> {
 fn create_at(config: EngineConfig, handle: Handle) -> Outcome<u64> {
     let made = match config.port {
         #[cfg(target_os = "linux")]
+        PortChoice::Auto | PortChoice::Epoll if config.faults => create_on::<FaultyPort<EpollPort>>(config, handle),
+        #[cfg(target_os = "linux")]
         PortChoice::Auto | PortChoice::Epoll => create_on::<EpollPort>(config, handle),
         #[cfg(not(target_os = "linux"))]
         PortChoice::Epoll => {
             write(handle.engine.into()).taken = false;
             Err(Failure::new(Status::Unsupported, "the epoll port exists on Linux only: choose AUTO"))
         }
+        _ if config.faults => create_on::<FaultyPort<PollingPort>>(config, handle),
         _ => create_on::<PollingPort>(config, handle),
     };
     made.map(|()| handle.to_bits())
@@ -85,7 +89,10 @@ pub fn footprint(config: &EngineConfig) -> Outcome<u64> {
     let config = config.validated()?;
     Ok(match config.port {
         #[cfg(target_os = "linux")]
+        PortChoice::Auto | PortChoice::Epoll if config.faults => core::footprint::<FaultyPort<EpollPort>>(&config),
+        #[cfg(target_os = "linux")]
         PortChoice::Auto | PortChoice::Epoll => core::footprint::<EpollPort>(&config),
+        _ if config.faults => core::footprint::<FaultyPort<PollingPort>>(&config),
         _ => core::footprint::<PollingPort>(&config),
     })
 }

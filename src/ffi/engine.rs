@@ -27,6 +27,9 @@ pub const WHARF_WORKERS_ONE_A_CORE: u32 = u32::MAX;
 /// For wharf_engine_config.flags: no threads, you call wharf_engine_turn.
 pub const WHARF_ENGINE_CALLER_DRIVEN: u32 = 1;
 
+/// For wharf_engine_config.flags: wharf_engine_set_faults works. For tests only: such an engine is slower.
+pub const WHARF_ENGINE_FAULTS: u32 = 2;
+
 /// For wharf_engine_config.port: the fastest that the system has.
 pub const WHARF_PORT_AUTO: u32 = 0;
 /// For wharf_engine_config.port: epoll(7); Linux only.
@@ -133,7 +136,7 @@ impl wharf_engine_config {
         }
         // SAFETY: the conventions of the header: a config is as large as its struct_size says.
         let config = unsafe { read_struct(config) }?;
-        known_flags("flags", config.flags, WHARF_ENGINE_CALLER_DRIVEN)?;
+        known_flags("flags", config.flags, WHARF_ENGINE_CALLER_DRIVEN | WHARF_ENGINE_FAULTS)?;
         Ok(EngineConfig {
             workers: config.workers,
             caller_driven: config.flags & WHARF_ENGINE_CALLER_DRIVEN != 0,
@@ -147,6 +150,7 @@ impl wharf_engine_config {
                 WHARF_PORT_POLLING => PortChoice::Polling,
                 other => return Err(unknown("port", other, "a WHARF_PORT_* constant")),
             },
+            faults: config.flags & WHARF_ENGINE_FAULTS != 0,
             slow_callback_ms: config.slow_callback_ms,
             log: config.log()?,
         })

@@ -6,8 +6,10 @@
 
 pub mod address;
 mod bound_path;
+mod dice;
 #[cfg(target_os = "linux")]
 pub mod epoll;
+pub mod faults;
 pub mod fork;
 mod hot;
 mod listen;
@@ -24,6 +26,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 pub use address::{Address, AddressError, Target};
+pub use dice::FaultPlan;
 
 /// A socket's number as the operating system (or a simulation) knows it.
 pub type RawSocket = i32;
@@ -133,6 +136,16 @@ pub trait Port: Send + Sync + Sized + 'static {
     /// Whether a stream must be detached before it is dropped. Where it is false, closing takes it out by itself, and the
     /// call can be saved. Listeners are always detached first: other ports may watch them, or another process hold them.
     const DETACH_BEFORE_CLOSE: bool;
+
+    /// Whether it brings about faults (see [`Port::set_faults`]). Where it is false, nothing of them is compiled in.
+    const INJECTS_FAULTS: bool = false;
+
+    /// From now on faults happen as this plan says. For ports that inject them.
+    fn set_faults(&self, _plan: FaultPlan) {}
+    /// Whether a send shall find the engine's pool exhausted this time.
+    fn finds_pool_exhausted(&self) -> bool {
+        false
+    }
 
     /// Opens a port and its ring; everything that the ring ever needs is set aside here.
     fn open(setup: &PortSetup) -> io::Result<(Self, Self::Ring)>;

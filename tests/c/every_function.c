@@ -111,6 +111,7 @@ static wharf_engine threaded_engine(void) {
   wharf_engine engine;
   uint64_t bytes = 0;
   wharf_stats stats = { 0 };
+  wharf_fault_plan plan = { 0 };
   config.struct_size = sizeof config;
   config.port = port;
   error.struct_size = sizeof error;
@@ -121,6 +122,9 @@ static wharf_engine threaded_engine(void) {
   CHECK(stats.heap_bytes == bytes && stats.open == 0);
   OK(wharf_engine_wake(engine));
   CHECK(wharf_engine_turn(engine, 0, NULL) == WHARF_E_STATE);
+  plan.struct_size = sizeof plan;
+  CHECK(wharf_engine_set_faults(engine, &plan, &error) == WHARF_E_STATE);
+  CHECK(strstr(error.message, "WHARF_ENGINE_FAULTS") != NULL);
   return engine;
 }
 

@@ -21,6 +21,7 @@ pub const ENGINE_CALLS: &[Call] = &[
     ("wharf_engine_fd", |handle| unsafe { wharf_engine_fd(handle, &mut 0) }),
     ("wharf_engine_wake", |handle| unsafe { wharf_engine_wake(handle) }),
     ("wharf_engine_stats", |handle| unsafe { wharf_engine_stats(handle, &mut stats()) }),
+    ("wharf_engine_set_faults", |handle| unsafe { wharf_engine_set_faults(handle, &fault_plan(), null_mut()) }),
     ("wharf_engine_destroy", |handle| unsafe { wharf_engine_destroy(handle, 0) }),
     ("wharf_server_create", |handle| {
         let address = CString::new("127.0.0.1:0").unwrap();

@@ -287,6 +287,7 @@ zeroed_struct!(error, wharf_error);
 zeroed_struct!(stats, wharf_stats);
 zeroed_struct!(conn_stats, wharf_connection_stats);
 zeroed_struct!(timeouts, wharf_timeouts);
+zeroed_struct!(fault_plan, wharf_fault_plan);
 zeroed_struct!(broadcast_result, wharf_broadcast_result);
 
 pub fn message(error: &wharf_error) -> String {

@@ -195,6 +195,14 @@ conversations! {
         server.terminate();
     }
 
+    fault_test_comes_through_its_faults_with_any_seed(examples, under) {
+        for seed in ["1", "2", "3"] {
+            let text = run(command(&examples.join("fault_test"), under).arg(seed));
+            assert!(text.contains("200 rounds came back whole"), "{text}");
+            assert!(!text.contains("; 0 sends were refused"), "the faults were met: {text}");
+        }
+    }
+
     every_function_behaves_as_the_header_says(_examples, under) {
         let source = root().join("tests/c/every_function.c");
         let text = std::fs::read_to_string(&source).unwrap();
