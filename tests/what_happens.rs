@@ -73,7 +73,8 @@ on_every_port! {
     }
 
     fn a_server_that_stood_still_goes_on_where_it_was(port) {
-        let mut stage = Stage::start(&format!("address=127.0.0.1:0 port={port} engine_connections=64 idle_timeout_ms=500"), None);
+        let plan = format!("address=127.0.0.1:0 port={port} engine_connections=64 idle_timeout_ms=500");
+        let stage = Stage::start(&plan, None);
         let mut talks = Place::default().connect(stage.address).unwrap();
         let mut idle = Place::default().connect(stage.address).unwrap();
         exchange(&mut idle, 1, 0);
