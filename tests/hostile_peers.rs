@@ -1,6 +1,8 @@
 //! Hostile peers: while they attack, honest clients get every answer, in order; no bound is exceeded; and when they are gone
 //! nothing is lost and everything is counted. The server is a process of its own. Figures: `make hostile`.
 
+#![cfg(target_os = "linux")]
+
 mod common;
 mod hostile;
 

@@ -1,6 +1,8 @@
 //! What docs/what-happens-when.md says of callbacks that block, signals, clocks and processes that stand still; and that the
 //! page names tests that there are.
 
+#![cfg(target_os = "linux")]
+
 mod common;
 mod hostile;
 
