@@ -550,11 +550,11 @@ typedef void (*wharf_on_end)(void *context, wharf_conn conn);
  * - reason: what ended it:
  *   - WHARF_OK: this side closed it, as asked
  *   - WHARF_E_END_OF_STREAM: the peer ended its side, and this side followed
- *   - WHARF_E_RESET: the peer reset it, or the network gave it up
+ *   - WHARF_E_RESET: the peer reset it
  *   - WHARF_E_IDLE, WHARF_E_FIRST_BYTE, WHARF_E_SEND_STALLED: the timeout of that name passed
  *   - WHARF_E_TOO_SLOW: it sent more slowly than min_receive_bytes_per_s
- *   - WHARF_E_TIMEOUT: a flushing close met its linger deadline with bytes unsent; with conn 0: connect_timeout_ms
- *     passed
+ *   - WHARF_E_TIMEOUT: the peer answered neither keepalive probes nor what was sent to it; or a flushing close met its
+ *     linger deadline with bytes unsent; with conn 0: connect_timeout_ms passed
  *   - WHARF_E_STOPPED: the server, client or engine was stopped or destroyed
  *   - WHARF_E_REFUSED, WHARF_E_UNREACHABLE, WHARF_E_RESOLVE, WHARF_E_LIMIT ... with conn 0: why the connect failed
  *   - WHARF_E_PANIC: a fault inside the library was contained to this connection; please report it
@@ -1387,7 +1387,10 @@ typedef struct wharf_stats {
   uint64_t closed_by_peer;
   /** Closed by a reset of the peer. */
   uint64_t closed_by_reset;
-  /** Closed by a deadline: idle, first byte, send stall, linger, slow receive. */
+  /**
+   * Closed by a deadline (idle, first byte, send stall, linger, slow receive), or because the peer answered no more
+   * (keepalive).
+   */
   uint64_t closed_by_timeout;
   /** Closed by a stop of the server, client or engine. */
   uint64_t closed_by_stop;

@@ -1,6 +1,8 @@
 //! Hostile peers: while they attack, honest clients get every answer, in order; no bound is exceeded; and when they are gone
 //! nothing is lost and everything is counted. The server is a process of its own. Figures: `make hostile`.
 
+#![cfg(target_os = "linux")]
+
 mod common;
 mod hostile;
 
@@ -76,7 +78,7 @@ on_every_port! {
     fn peers_that_vanish_in_silence_are_noticed_by_keepalive(port) {
         let plan = "keepalive_s=1 keepalive_interval_s=1 keepalive_probes=2";
         let Some(outcome) = vanish(port, plan, Habit::Silent, 1000, PAUSE) else { return };
-        println!("{:?}", outcome.report);
+        assert_eq!(outcome.report.get("WHARF_E_TIMEOUT"), 1000, "{:?}", outcome.report);
     }
 
     fn peers_that_vanish_while_they_are_sent_to_are_noticed_by_the_send_stall_timeout(port) {

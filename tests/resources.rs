@@ -127,7 +127,7 @@ fn child_runs_out_of_descriptors() {
 fn unconnected() -> TcpStream {
     // SAFETY: the new descriptor is the stream's alone.
     unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
         assert!(fd >= 0, "{}", std::io::Error::last_os_error());
         TcpStream::from_raw_fd(fd)
     }

@@ -52,7 +52,7 @@ fn main() {
     let only = get("HOSTILE_ONLY");
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == name));
     let port = if cfg!(target_os = "linux") { WHARF_PORT_EPOLL } else { WHARF_PORT_AUTO };
-    let quiet = || play(&SCENARIOS[0], port, time, Duration::ZERO, true);
+    let quiet = || play(&SCENARIOS[0], port, time, Duration::ZERO, true).expect("descriptors");
 
     let mut rows = Vec::new();
     println!("{}", tables::HEAD);
@@ -62,7 +62,7 @@ fn main() {
     };
     for scenario in SCENARIOS[1..].iter().filter(|scenario| wanted(scenario.name)) {
         let beside = quiet();
-        let outcome = play(scenario, port, time, Duration::ZERO, true);
+        let Some(outcome) = play(scenario, port, time, Duration::ZERO, true) else { continue };
         let rate = (outcome.blows as f64 / outcome.took.as_secs_f64(), scenario.unit);
         tell(Row::new(scenario.name, scenario.what, Some(rate), &beside, &outcome, scenario.shows));
     }

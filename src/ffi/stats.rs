@@ -33,7 +33,8 @@ pub struct wharf_stats {
     pub closed_by_peer: u64,
     /// Closed by a reset of the peer.
     pub closed_by_reset: u64,
-    /// Closed by a deadline: idle, first byte, send stall, linger, slow receive.
+    /// Closed by a deadline (idle, first byte, send stall, linger, slow receive), or because the peer answered no more
+    /// (keepalive).
     pub closed_by_timeout: u64,
     /// Closed by a stop of the server, client or engine.
     pub closed_by_stop: u64,

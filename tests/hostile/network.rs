@@ -83,7 +83,7 @@ impl Drop for Wire {
 /// when there can be no namespaces. The report has `noticed_ms`: how long after the cut the last one was let go.
 pub fn vanish(port: u32, plan: &str, habit: Habit, count: usize, pause: Duration) -> Option<Outcome> {
     let wire = Wire::lay()?;
-    let _files = Files::take(count as u64 + 300);
+    let _files = Files::take(count as u64 + 300)?;
     let stage_plan = format!("address=0.0.0.0:0 port={port} engine_connections=2048 {plan}");
     let mut stage = Stage::start(&stage_plan, Some(&wire.server));
     let (inside, outside) =
