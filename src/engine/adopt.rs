@@ -96,7 +96,7 @@ impl<P: Port> Core<P> {
         worker: usize,
     ) -> Handle {
         let now = self.clock_ms();
-        let ConnectionConfig { timeouts, send_queue_limit_bytes, min_receive, .. } = endpoint.connection;
+        let ConnectionConfig { timeouts, send_queue_limit_bytes, .. } = endpoint.connection;
         let mut side = lock(&connection.send);
         let handle = self.handle_of(slot.index());
         connection.flags.store(if endpoint.wants.receive { 0 } else { PULL }, Release);
@@ -111,7 +111,7 @@ impl<P: Port> Core<P> {
         connection.user_data.store(0, Relaxed);
         connection.send_unsettled.store(false, Relaxed);
         connection.set_timeouts(timeouts);
-        connection.measured.reset(min_receive, connection.flags.load(Relaxed), now);
+        connection.measure_from_the_beginning();
         side.socket = Some(socket);
         side.close = None;
         side.reason = Status::Ok;
