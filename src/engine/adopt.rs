@@ -95,7 +95,7 @@ impl<P: Port> Core<P> {
         worker: usize,
         now_ms: u32,
     ) -> Handle {
-        let ConnectionConfig { timeouts, send_queue_limit_bytes, min_receive, .. } = endpoint.connection;
+        let ConnectionConfig { timeouts, send_queue_limit_bytes, .. } = endpoint.connection;
         let mut side = lock(&connection.send);
         let handle = self.handle_of(slot.index());
         connection.flags.store(if endpoint.wants.receive { 0 } else { PULL }, Release);
@@ -110,7 +110,7 @@ impl<P: Port> Core<P> {
         connection.user_data.store(0, Relaxed);
         connection.send_unsettled.store(false, Relaxed);
         connection.set_timeouts(timeouts);
-        connection.measured.reset(min_receive, connection.flags.load(Relaxed), now_ms);
+        connection.measure_from_the_beginning();
         side.socket = Some(socket);
         side.close = None;
         side.reason = Status::Ok;

@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering::*;
 
 use super::api::Close;
+use super::config::MinReceive;
 use super::connection::{Connection, Phase};
 use super::worker::Desk;
 use crate::pool::lock;
@@ -31,7 +32,8 @@ impl<P: Port> Desk<'_, P> {
 
     /// The sweep must come in time for this connection.
     pub(super) fn note_deadlines_of(&mut self, connection: &Connection<P>) {
-        if let Some((at_ms, _)) = earliest(connection, self.now_ms()) {
+        let least = self.least_rate_of(connection);
+        if let Some((at_ms, _)) = earliest(connection, self.now_ms(), least) {
             self.note_deadline(at_ms);
         }
     }
@@ -50,10 +52,11 @@ impl<P: Port> Desk<'_, P> {
         while let Some(&index) = self.state.members.get(place) {
             let core = self.core;
             let connection = &core.connections[index as usize];
-            if self.end_if_too_slow(index, now) {
+            let least = self.least_rate_of(connection);
+            if least.is_some_and(|least| self.end_if_too_slow(index, least)) {
                 continue; // Another has its place in the list now.
             }
-            match earliest(connection, now) {
+            match earliest(connection, now, least) {
                 Some((at_ms, what)) if until(at_ms, now) <= 0 => {
                     self.expire(index, what);
                     if self.state.members.get(place) == Some(&index) {
@@ -114,8 +117,8 @@ enum Deadline {
     Look,
 }
 
-/// The earliest deadline of a connection, as things stand.
-fn earliest<P: Port>(connection: &Connection<P>, now: u32) -> Option<(u32, Deadline)> {
+/// The earliest deadline of a connection, as things stand; `least` is the rate that is asked of its peer.
+fn earliest<P: Port>(connection: &Connection<P>, now: u32, least: Option<MinReceive>) -> Option<(u32, Deadline)> {
     match connection.phase() {
         Phase::Open => {}
         Phase::Lingering => return Some((lock(&connection.send).linger_until_ms, Deadline::Linger)),
@@ -142,8 +145,8 @@ fn earliest<P: Port>(connection: &Connection<P>, now: u32) -> Option<(u32, Deadl
     if stall != 0 && connection.send_unsettled.load(Acquire) {
         consider(sent.wrapping_add(stall), Deadline::SendStall);
     }
-    if let Some(at_ms) = connection.measured.look_ms() {
-        consider(at_ms, Deadline::Look);
+    if let Some(least) = least {
+        consider(least.next_look_ms(now), Deadline::Look);
     }
     found
 }

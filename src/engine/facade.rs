@@ -143,7 +143,7 @@ impl<P: Port> Engine for Core<P> {
         let (connection, handle, _side) = self.locked(conn)?;
         if connection.has(PAUSED) {
             connection.unset(PAUSED);
-            connection.measured.begin_anew();
+            connection.measure_anew();
             if !connection.has(PULL) {
                 connection.set(RESUMED);
                 self.call_attention(connection, handle.index);

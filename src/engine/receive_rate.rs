@@ -5,7 +5,7 @@
 //! measurement, or a peer that waits for an answer would be slow; who answers begins anew, or a peer that asks once a
 //! minute would be.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::Ordering::*;
 
 use super::api::Close;
 use super::config::MinReceive;
@@ -16,103 +16,85 @@ use crate::pool::lock;
 use crate::port::Port;
 use crate::status::Status;
 
-/// No measurement is under way, or none is wanted.
+/// No measurement is under way.
 const NONE: u32 = 0;
-
-/// What is known of a connection's rate. Only its worker measures; others may end a measurement.
-#[derive(Debug)]
-pub struct Measured {
-    /// When to look next; [`NONE`]: never.
-    look_ms: AtomicU32,
-    /// When the byte came with which the measurement began.
-    since_ms: AtomicU32,
-    /// Bytes received by then, or at the last look.
-    bytes: AtomicU64,
-}
-
-/// A time that does not look like [`NONE`].
-fn some(at_ms: u32) -> u32 {
-    at_ms.max(1)
-}
 
 impl MinReceive {
     /// When to look again. A slow peer is found out after twice the grace period or so. All connections are looked at in
-    /// one sweep, so the times are multiples of half a period.
-    fn next_look_ms(self, now_ms: u32) -> u32 {
+    /// one sweep, so the times are multiples of half a period; to look more often does no harm.
+    pub(super) fn next_look_ms(self, now_ms: u32) -> u32 {
         let between_ms = (self.grace_ms / 2).max(1);
-        some((now_ms - now_ms % between_ms).wrapping_add(between_ms))
-    }
-}
-
-impl Measured {
-    pub(super) const fn new() -> Measured {
-        Measured { look_ms: AtomicU32::new(NONE), since_ms: AtomicU32::new(NONE), bytes: AtomicU64::new(0) }
-    }
-
-    /// A new connection.
-    pub(super) fn reset(&self, least: MinReceive, flags: u8, now_ms: u32) {
-        let is_wanted = least.bytes_per_s > 0 && flags & PULL == 0;
-        self.look_ms.store(if is_wanted { least.next_look_ms(now_ms) } else { NONE }, Relaxed);
-        self.since_ms.store(NONE, Relaxed);
-        self.bytes.store(0, Relaxed);
-    }
-
-    /// When the next look is due.
-    pub(super) fn look_ms(&self) -> Option<u32> {
-        Some(self.look_ms.load(Relaxed)).filter(|at_ms| *at_ms != NONE)
-    }
-
-    /// What came until now is not measured: this side did not read.
-    pub(super) fn begin_anew(&self) {
-        self.since_ms.store(NONE, Relaxed);
+        (now_ms - now_ms % between_ms).wrapping_add(between_ms)
     }
 }
 
 impl<P: Port> Connection<P> {
-    /// Looks, if it is time; true when the peer has been too slow for longer than it may.
-    fn is_too_slow(&self, least: MinReceive, now_ms: u32) -> bool {
-        let measured = &self.measured;
-        measured.look_ms.store(least.next_look_ms(now_ms), Relaxed);
+    /// Ends a measurement: what comes from here on is another. Its time and its bytes are kept in ten bytes, as there are
+    /// many connections.
+    pub(super) fn measure_anew(&self) {
+        self.measured_since_ms.store(NONE, Relaxed);
+    }
+
+    /// A new connection: nothing has come.
+    pub(super) fn measure_from_the_beginning(&self) {
+        self.measure_from(NONE, 0);
+    }
+
+    /// Begins a measurement at this time (or none), with the bytes that have come by now.
+    fn measure_from(&self, since_ms: u32, bytes: u64) {
+        self.measured_since_ms.store(since_ms, Relaxed);
+        self.measured_bytes_low.store(bytes as u32, Relaxed);
+        self.measured_bytes_high.store((bytes >> 32) as u16, Relaxed);
+    }
+
+    /// Bytes since then, or since the last look.
+    fn measured_bytes(&self, bytes: u64) -> u64 {
+        let (low, high) = (self.measured_bytes_low.load(Relaxed), self.measured_bytes_high.load(Relaxed));
+        // The bytes of 48 bits do not lap within a measurement.
+        bytes.wrapping_sub(u64::from(high) << 32 | u64::from(low)) & ((1 << 48) - 1)
+    }
+
+    /// Looks; true when the peer has been too slow for longer than it may.
+    fn is_too_slow(&self, least: MinReceive) -> bool {
         let (received_ms, sent_ms) = (self.last_receive_ms.load(Relaxed), self.last_send_ms.load(Relaxed));
-        let (since_ms, bytes) = (measured.since_ms.load(Relaxed), self.bytes_in.load(Relaxed));
-        let before = measured.bytes.load(Relaxed);
-        let begin = |at_ms: u32| {
-            measured.since_ms.store(at_ms, Relaxed);
-            measured.bytes.store(bytes, Relaxed);
-        };
+        let (since_ms, bytes) = (self.measured_since_ms.load(Relaxed), self.bytes_in.load(Relaxed));
         let is_answered = until(received_ms, sent_ms) <= 0;
         if is_answered || self.has(PAUSED) {
-            begin(NONE);
+            self.measure_from(NONE, bytes);
             return false;
         }
+        // A time that does not look like NONE.
+        let received_ms = received_ms.max(1);
         if since_ms == NONE || until(since_ms, sent_ms) <= 0 {
             // What came since the last look, if anything, is the beginning.
-            begin(if bytes == before { NONE } else { some(received_ms) });
+            self.measure_from(if self.measured_bytes(bytes) == 0 { NONE } else { received_ms }, bytes);
             return false;
         }
         let took_ms = until(received_ms, since_ms).max(0) as u64;
         if took_ms < u64::from(least.grace_ms) {
             return false;
         }
-        if (bytes - before) * 1000 < u64::from(least.bytes_per_s) * took_ms {
+        if self.measured_bytes(bytes) * 1000 < u64::from(least.bytes_per_s) * took_ms {
             return true;
         }
-        begin(some(received_ms));
+        self.measure_from(received_ms, bytes);
         false
     }
 }
 
 impl<P: Port> Desk<'_, P> {
+    /// The rate that is asked of a connection's peer, if one is.
+    pub(super) fn least_rate_of(&self, connection: &Connection<P>) -> Option<MinReceive> {
+        let endpoint = self.state.endpoints.get(connection.endpoint.load(Relaxed) as usize)?.as_ref()?;
+        let least = endpoint.connection.min_receive;
+        (least.bytes_per_s > 0 && !connection.has(PULL)).then_some(least)
+    }
+
     /// Ends a connection whose peer sends too slowly; true when it did.
-    pub(super) fn end_if_too_slow(&mut self, index: u32, now_ms: u32) -> bool {
+    pub(super) fn end_if_too_slow(&mut self, index: u32, least: MinReceive) -> bool {
         let core = self.core;
         let connection = &core.connections[index as usize];
-        let is_due = connection.measured.look_ms().is_some_and(|at_ms| until(at_ms, now_ms) <= 0);
-        if !is_due || connection.phase() != Phase::Open {
-            return false;
-        }
-        let least = self.endpoint_of(connection).connection.min_receive;
-        if !connection.is_too_slow(least, now_ms) {
+        if connection.phase() != Phase::Open || !connection.is_too_slow(least) {
             return false;
         }
         core.close_locked(connection, index, &mut lock(&connection.send), Close::Now, Status::TooSlow);
@@ -129,10 +111,11 @@ mod tests {
 
     const LEAST: MinReceive = MinReceive { bytes_per_s: 1000, grace_ms: 1000 };
 
-    /// A connection whose peer and owner do what is said, at which the sweep looks every half grace period.
+    /// A connection whose peer and owner do what is said, at which sweeps look when they should, and at other times, too.
     struct Story {
         connection: Connection<PollingPort>,
         now_ms: u32,
+        look_ms: u32,
     }
 
     impl Story {
@@ -142,8 +125,7 @@ mod tests {
             let connection = Connection::new(&Blocks::new(1, 0, 256), 1);
             connection.last_receive_ms.store(now_ms, Relaxed);
             connection.last_send_ms.store(now_ms, Relaxed);
-            connection.measured.reset(LEAST, 0, now_ms);
-            Story { connection, now_ms }
+            Story { connection, now_ms, look_ms: LEAST.next_look_ms(now_ms) }
         }
 
         fn receive(&self, bytes: usize) {
@@ -159,8 +141,10 @@ mod tests {
             let mut slow = false;
             for _ in 0..ms {
                 self.now_ms = self.now_ms.wrapping_add(1);
-                if self.connection.measured.look_ms().is_some_and(|at| until(at, self.now_ms) <= 0) {
-                    slow |= self.connection.is_too_slow(LEAST, self.now_ms);
+                let is_due = until(self.look_ms, self.now_ms) <= 0;
+                if is_due || self.now_ms % 331 == 0 {
+                    slow |= self.connection.is_too_slow(LEAST);
+                    self.look_ms = LEAST.next_look_ms(self.now_ms);
                 }
             }
             slow
@@ -222,6 +206,16 @@ mod tests {
     }
 
     #[test]
+    fn much_is_not_too_little_however_much() {
+        let mut story = Story::new();
+        for _ in 0..20 {
+            // What is left of it in 32 bits is nothing.
+            story.receive(1 << 33);
+            assert!(!story.pass(400));
+        }
+    }
+
+    #[test]
     fn answers_and_pauses_begin_anew() {
         let mut story = Story::new();
         for _ in 0..50 {
@@ -232,7 +226,7 @@ mod tests {
         for _ in 0..50 {
             story.receive(10);
             assert!(!story.pass(700));
-            story.connection.measured.begin_anew();
+            story.connection.measure_anew();
         }
     }
 }
