@@ -319,7 +319,7 @@ typedef struct wharf_engine_config {
   uint64_t pool_bytes;
   /**
    * Size of each worker's receive buffer in bytes, and so the most that one on_receive hands over: 1024 to 16777216.
-   * 0: 65536.
+   * 0: 57344.
    */
   uint32_t receive_buffer_bytes;
   /** WHARF_PORT_*: how the engine waits for the system. */

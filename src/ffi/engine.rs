@@ -77,7 +77,7 @@ pub struct wharf_engine_config {
     /// of all connections, are in it.
     pub pool_bytes: u64,
     /// Size of each worker's receive buffer in bytes, and so the most that one on_receive hands over: 1024 to 16777216.
-    /// 0: 65536.
+    /// 0: 57344.
     pub receive_buffer_bytes: u32,
     /// WHARF_PORT_*: how the engine waits for the system.
     pub port: u32,
