@@ -225,7 +225,9 @@ on_every_port! {
         let is_told = |events: &[Event], conn: &u64| events.iter().any(|event| event.conn() == *conn && !matches!(event, Event::Open(_)));
         recorder.wait("each to be read or reset", |events| conns.iter().all(|conn| is_told(events, conn)));
         end_faults(&engine);
-        conns.iter().for_each(|conn| drop(send(*conn, b"y")));
+        for conn in &conns {
+            let _ = send(*conn, b"y");
+        }
         let mut resets = 0;
         for mut peer in peers {
             match peer.read(&mut [0; 1]) {
