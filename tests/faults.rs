@@ -213,6 +213,35 @@ on_every_port! {
         assert!(received(&recorder.events()).is_empty());
     }
 
+    fn a_reset_at_a_read_that_finds_nothing_is_one_for_the_peer_as_well(port) {
+        let engine = faulty(port);
+        let recorder = Recorder::new();
+        let server = engine.server(&recorder);
+        let mut peers: Vec<_> = (0..40).map(|_| server.connect()).collect();
+        let conns = recorder.wait_opens(40);
+        begin(&engine, |plan| plan.resets_ppm = 500_000);
+        // A read takes the byte, and one looks for more: each may meet the reset.
+        peers.iter_mut().for_each(|peer| write_all(peer, b"x"));
+        let is_told = |events: &[Event], conn: &u64| events.iter().any(|event| event.conn() == *conn && !matches!(event, Event::Open(_)));
+        recorder.wait("each to be read or reset", |events| conns.iter().all(|conn| is_told(events, conn)));
+        end_faults(&engine);
+        for conn in &conns {
+            let _ = send(*conn, b"y");
+        }
+        let mut resets = 0;
+        for mut peer in peers {
+            match peer.read(&mut [0; 1]) {
+                Ok(1) => {}
+                Ok(_) => panic!("ended instead of reset"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                    resets += 1;
+                }
+            }
+        }
+        assert!((10..40).contains(&resets), "{resets}");
+    }
+
     fn resets_now_and_then_lose_nothing_but_connections(port) {
         let engine = faulty(port);
         let recorder = patient_echo();

@@ -206,6 +206,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_held_against_a_connection_that_is_paused_while_its_answer_is_made() {
+        for is_paused in [false, true] {
+            let mut story = Story::new();
+            story.now_ms = story.now_ms.wrapping_add(10);
+            story.receive(1);
+            assert!(!story.connection.is_too_slow(LEAST));
+            story.now_ms = story.now_ms.wrapping_add(LEAST.grace_ms + 10);
+            story.receive(1);
+            if is_paused {
+                story.connection.set(PAUSED);
+            }
+            assert_eq!(story.connection.is_too_slow(LEAST), !is_paused);
+        }
+    }
+
+    #[test]
     fn much_is_not_too_little_however_much() {
         let mut story = Story::new();
         for _ in 0..20 {
