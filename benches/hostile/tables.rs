@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::hostile::honest::Seen;
-use super::hostile::scenario::{CLIENTS, MARGIN_BYTES, Outcome};
+use super::hostile::scenario::{CLIENTS, Outcome};
+use super::hostile::watch::MARGIN_BYTES;
 
 /// An attack beside its quiet run.
 pub struct Row {
