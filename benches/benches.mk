@@ -71,11 +71,12 @@ bench-dotnet:
 hostile:
 	HOSTILE_SECONDS=$(SECONDS) HOSTILE_ONLY=$(ONLY) HOSTILE_OUT=$(if $(SECONDS)$(ONLY),,docs) $(CARGO) bench --bench hostile
 
-# Everything again and again: MINUTES=30. LEAK=memory, files or handlers shows that it can fail. OUT=docs for the page.
+# Everything again and again: MINUTES=30. LEAK=memory, files or handlers shows that it can fail. OUT=docs for the page;
+# what was measured each second is in TARGET/soak/soak.csv.
 soak: OUT ?= $(TARGET)/soak
 soak:
-	@mkdir -p $(OUT)
-	SOAK_MINUTES=$(MINUTES) SOAK_LEAK=$(LEAK) SOAK_OUT=$(abspath $(OUT)) $(CARGO) bench --bench soak
-	python3 benches/soak/page.py $(OUT)
+	@mkdir -p $(TARGET)/soak
+	SOAK_MINUTES=$(MINUTES) SOAK_LEAK=$(LEAK) SOAK_OUT=$(abspath $(TARGET))/soak $(CARGO) bench --bench soak
+	python3 benches/soak/page.py $(TARGET)/soak $(OUT)
 
 .PHONY: hostile soak bench bench-instructions bench-programs bench-rust bench-go bench-dotnet

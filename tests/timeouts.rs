@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -105,5 +107,36 @@ on_every_port! {
         assert_eq!(read_to_end(&mut silent), b"");
         let (conn, reason) = recorder.wait_closes(1)[0];
         assert!(reason == WHARF_E_IDLE && conns.contains(&conn));
+    }
+
+    fn deadlines_are_judged_although_the_worker_is_never_done(port) {
+        let engine = Engine::new(port);
+        let recorder = Recorder::forgetful(|event| {
+            if let Event::Receive(conn, data) = event {
+                // So long that a deadline that has passed is seen late; meanwhile the other peers ask.
+                std::thread::park_timeout(Duration::from_millis(6));
+                ok(send(*conn, data));
+            }
+        });
+        let server = engine.server(&recorder);
+        let mut silent = server.connect();
+        let conn = recorder.wait_open();
+        let stop = Arc::new(AtomicBool::new(false));
+        let askers = [(); 6].map(|()| {
+            let (mut peer, stop) = (server.connect(), stop.clone());
+            std::thread::spawn(move || {
+                while !stop.load(SeqCst) {
+                    write_all(&mut peer, b"x");
+                    read_exact(&mut peer, 1);
+                }
+            })
+        });
+        let mut change = timeouts();
+        change.idle_timeout_ms = 100;
+        ok(unsafe { wharf_conn_set_timeouts(conn, &change) });
+        assert_eq!(recorder.wait_closes(1), [(conn, WHARF_E_IDLE)]);
+        assert_eq!(read_to_end(&mut silent), b"");
+        stop.store(true, SeqCst);
+        askers.into_iter().for_each(|asker| asker.join().unwrap());
     }
 }

@@ -127,9 +127,17 @@ fn child_gets_signals() {
     }
     for port in [WHARF_PORT_EPOLL, WHARF_PORT_POLLING] {
         // One engine with threads, and one that this thread turns and that gets the signals in its waits.
-        let threaded = Engine::new(port);
-        let driven = Engine::with(port, |config| config.flags = WHARF_ENGINE_CALLER_DRIVEN);
+        let lines: Arc<Lines> = Arc::default();
+        let [threaded, driven] = [0, WHARF_ENGINE_CALLER_DRIVEN].map(|flags| {
+            Engine::with(port, |config| {
+                config.flags = flags;
+                config.log_level = WHARF_LOG_ERROR;
+                config.on_log = Some(on_log);
+                config.log_context = Arc::as_ptr(&lines) as *mut _;
+            })
+        });
         let counts = Arc::new(Echo::default());
+        break_a_pipe(&driven, &counts);
         let servers = [&threaded, &driven].map(|engine| engine.server_with(counts.handler(), "127.0.0.1:0", |_| {}));
         let stop = Arc::new(AtomicBool::new(false));
         let talkers: Vec<_> = servers
@@ -167,7 +175,25 @@ fn child_gets_signals() {
             ok(unsafe { wharf_engine_turn(driven.0, 5, std::ptr::null_mut()) });
         }
         talkers.into_iter().for_each(|talker| talker.join().unwrap());
+        assert!(lines.lock().unwrap().is_empty(), "a signal is no error: {:?}", lines.lock().unwrap());
     }
+}
+
+/// A Unix socket whose peer is gone gives EPIPE, and SIGPIPE to those who did not say that they want none.
+fn break_a_pipe(driven: &Engine, counts: &Arc<Echo>) {
+    let path = unix_path();
+    let server = driven.server_with(counts.handler(), &format!("unix:{}", path.display()), |_| {});
+    let before = counts.closes.load(SeqCst);
+    for _ in 0..10 {
+        let mut peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        peer.write_all(b"E").unwrap();
+        drop(peer);
+    }
+    until("all are answered and gone", || {
+        ok(unsafe { wharf_engine_turn(driven.0, 50, std::ptr::null_mut()) });
+        counts.closes.load(SeqCst) == before + 10
+    });
+    ok(server.destroy());
 }
 
 fn source_files(folder: &std::path::Path, all: &mut Vec<std::path::PathBuf>) {

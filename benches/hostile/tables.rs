@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::hostile::honest::Seen;
-use super::hostile::scenario::{CLIENTS, MARGIN_BYTES, Outcome};
+use super::hostile::scenario::{CLIENTS, Outcome};
+use super::hostile::watch::MARGIN_BYTES;
 
 /// An attack beside its quiet run.
 pub struct Row {
@@ -137,7 +138,8 @@ pub fn page(rows: &[Row], time: Duration) -> String {
 Made by `make hostile`: {CLIENTS} honest clients, each of which sends 64 bytes, waits for the answer and sends again, beside
 each attack in turn, for {} s; and before each attack the same without it (\"quiet\"). The server is a process of its own
 with one worker; it, the honest and the attackers share the machine ({}). So the honest lose CPU to the attackers
-themselves: the columns say what an attack does to them here, and not what it would do from another machine. Where
+themselves: the columns say what an attack does to them here, and not what it would do from another machine. Machines
+are not equally fast at all times, so compare within a line only: its quiet run was made right before it. Where
 \"new ones\" has a figure, clients that connect, exchange a message and leave were served all the while.
 
 In every line all answers came, in order; no bound was exceeded; and afterwards descriptors, connections, permits and

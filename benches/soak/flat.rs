@@ -14,7 +14,8 @@ pub struct Sample {
     pub open: u64,
     pub blocks: u64,
     pub accepted: u64,
-    pub answers: u64,
+    /// Of each server.
+    pub answers: [u64; 2],
     pub exhaustions: u64,
     pub resets: u64,
     pub timeouts: u64,
@@ -30,7 +31,7 @@ impl fmt::Display for Sample {
         let Sample { second, memory_kib, files, threads, open, blocks, .. } = self;
         write!(f, "{second},{memory_kib},{files},{threads},{open},{blocks},")?;
         let Sample { accepted, answers, exhaustions, resets, timeouts, .. } = self;
-        write!(f, "{accepted},{answers},{exhaustions},{resets},{timeouts}")
+        write!(f, "{accepted},{},{exhaustions},{resets},{timeouts}", answers[0] + answers[1])
     }
 }
 

@@ -1,5 +1,5 @@
-"""The page of a soak, and its plot: `page.py FOLDER` reads soak.csv and soak.json there and writes soak.md and soak.svg.
-The verdict is that of the run; here it is only shown."""
+"""The page of a soak, and its plot: `page.py FROM TO` reads soak.csv and soak.json in one folder and writes soak.md and
+soak.svg into the other. The verdict is that of the run; here it is only shown."""
 import csv
 import json
 import os
@@ -69,7 +69,7 @@ def page(outcome, has_plot):
     return "\n".join(lines)
 
 
-def main(folder):
+def main(folder, out):
     with open(os.path.join(folder, "soak.json"), encoding="utf-8") as file:
         outcome = json.load(file)
     with open(os.path.join(folder, "soak.csv"), encoding="utf-8") as file:
@@ -78,9 +78,9 @@ def main(folder):
     if plot is None:
         print("no plot: install matplotlib")
     else:
-        draw(plot, rows, os.path.join(folder, "soak.svg"))
-    with open(os.path.join(folder, "soak.md"), "w", encoding="utf-8") as file:
+        draw(plot, rows, os.path.join(out, "soak.svg"))
+    with open(os.path.join(out, "soak.md"), "w", encoding="utf-8") as file:
         file.write(page(outcome, plot is not None))
 
 
-main(sys.argv[1])
+main(sys.argv[1], sys.argv[2])

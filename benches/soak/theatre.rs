@@ -22,7 +22,7 @@ struct Stand {
 struct Writer {
     client: Client,
     pal: Arc<PenPal>,
-    address: String,
+    stand: usize,
 }
 
 pub struct Theatre {
@@ -32,8 +32,9 @@ pub struct Theatre {
     /// Handlers of servers and of clients that were given away.
     server_handlers: u64,
     client_handlers: u64,
-    old_pals: Vec<Arc<PenPal>>,
-    old_answers: u64,
+    /// Clients that were destroyed and whose last call is still to come; what the others had seen.
+    old_pals: Vec<(usize, Arc<PenPal>)>,
+    old_answers: [u64; 2],
     old: [u64; 3],
     pub restarts: u64,
     pub changes: u64,
@@ -58,11 +59,11 @@ impl Theatre {
     pub fn open(engine: &Engine) -> Theatre {
         let echo = Arc::new(Echo::default());
         let stands = [0, 1].map(|_| {
-            let server = engine.server_with(echo.handler(), "127.0.0.1:0", |config| configure(config, 0));
-            Stand { server, address: server.address() }
+            let address = free_address();
+            Stand { server: create(engine, &echo, &address, 0), address }
         });
-        let addresses = stands.iter().flat_map(|stand| vec![stand.address.clone(); CLIENTS_OF_EACH]);
-        let writers: Vec<Writer> = addresses.map(|address| writer(engine, address)).collect();
+        let writers = [0, 1].iter().flat_map(|stand| [*stand; CLIENTS_OF_EACH]);
+        let writers: Vec<Writer> = writers.map(|stand| writer(engine, stand, &stands[stand].address)).collect();
         let client_handlers = writers.len() as u64;
         Theatre {
             echo,
@@ -71,7 +72,7 @@ impl Theatre {
             server_handlers: 2,
             client_handlers,
             old_pals: Vec::new(),
-            old_answers: 0,
+            old_answers: [0; 2],
             old: [0; 3],
             restarts: 0,
             changes: 0,
@@ -82,10 +83,11 @@ impl Theatre {
         self.stands.iter().map(|stand| stand.address.clone()).collect()
     }
 
-    /// Messages that were answered so far.
-    pub fn answers(&self) -> u64 {
-        let now = self.writers.iter().map(|writer| &writer.pal).chain(&self.old_pals);
-        self.old_answers + now.map(|pal| pal.answers.load(SeqCst)).sum::<u64>()
+    /// Messages to each server that were answered so far.
+    pub fn answers(&self) -> [u64; 2] {
+        let mut sums = self.old_answers;
+        self.pals().for_each(|(stand, pal)| sums[stand] += pal.answers.load(SeqCst));
+        sums
     }
 
     /// What happens in this second.
@@ -120,30 +122,25 @@ impl Theatre {
         stand.server.stop(500);
         stand.server.wait();
         ok(stand.server.destroy());
-        let address = std::ffi::CString::new(stand.address.clone()).unwrap();
-        let mut config = server_config();
-        config.address = address.as_ptr();
-        configure(&mut config, self.changes);
-        let handler = self.echo.handler();
-        ok(unsafe { wharf_server_create(engine.0, &config, &handler, &mut stand.server.0, std::ptr::null_mut()) });
-        start(stand.server.0);
+        stand.server = create(engine, &self.echo, &stand.address, self.changes);
     }
 
     fn replace_a_client(&mut self, second: usize, engine: &Engine) {
         let place = second % self.writers.len();
-        let address = self.writers[place].address.clone();
-        let old = std::mem::replace(&mut self.writers[place], writer(engine, address));
+        let stand = self.writers[place].stand;
+        let new = writer(engine, stand, &self.stands[stand].address);
+        let old = std::mem::replace(&mut self.writers[place], new);
         ok(old.client.destroy());
-        self.old_pals.push(old.pal);
+        self.old_pals.push((stand, old.pal));
         self.client_handlers += 1;
     }
 
     /// Sums up the clients whose last call has come, so that the soak itself does not grow.
     fn forget_dropped(&mut self) {
-        let (gone, still): (Vec<_>, Vec<_>) = self.old_pals.drain(..).partition(|pal| pal.drops.load(SeqCst) == 1);
+        let (gone, still): (Vec<_>, Vec<_>) = self.old_pals.drain(..).partition(|(_, pal)| pal.drops.load(SeqCst) == 1);
         self.old_pals = still;
-        for pal in gone {
-            self.old_answers += pal.answers.load(SeqCst);
+        for (stand, pal) in gone {
+            self.old_answers[stand] += pal.answers.load(SeqCst);
             for (sum, counter) in self.old.iter_mut().zip([&pal.opens, &pal.closes, &pal.drops]) {
                 *sum += counter.load(SeqCst);
             }
@@ -163,23 +160,24 @@ impl Theatre {
         until("the last calls of all have come", || self.drops() == self.server_handlers + self.client_handlers);
     }
 
-    fn pals(&self) -> impl Iterator<Item = &Arc<PenPal>> {
-        self.writers.iter().map(|writer| &writer.pal).chain(&self.old_pals)
+    fn pals(&self) -> impl Iterator<Item = (usize, &Arc<PenPal>)> {
+        let old = self.old_pals.iter().map(|(stand, pal)| (*stand, pal));
+        self.writers.iter().map(|writer| (writer.stand, &writer.pal)).chain(old)
     }
 
     fn client_closes(&self) -> u64 {
-        self.old[1] + self.pals().map(|pal| pal.closes.load(SeqCst)).sum::<u64>()
+        self.old[1] + self.pals().map(|(_, pal)| pal.closes.load(SeqCst)).sum::<u64>()
     }
 
     fn drops(&self) -> u64 {
-        let clients = self.pals().map(|pal| pal.drops.load(SeqCst)).sum::<u64>();
+        let clients = self.pals().map(|(_, pal)| pal.drops.load(SeqCst)).sum::<u64>();
         self.echo.drops.load(SeqCst) + self.old[2] + clients
     }
 
     /// What does not balance, at the end.
     pub fn faults(&self, sums: &wharf_stats) -> Vec<String> {
         let number = |counter: &AtomicU64| counter.load(SeqCst);
-        let client_opens = self.old[0] + self.pals().map(|pal| number(&pal.opens)).sum::<u64>();
+        let client_opens = self.old[0] + self.pals().map(|(_, pal)| number(&pal.opens)).sum::<u64>();
         let kept = u64::from(KEEPS_ONE_HANDLER.load(SeqCst));
         let equal = [
             ("on_open of the servers and connections accepted", number(&self.echo.opens), sums.accepted),
@@ -199,14 +197,31 @@ impl Theatre {
     }
 }
 
-fn writer(engine: &Engine, address: String) -> Writer {
+fn writer(engine: &Engine, stand: usize, address: &str) -> Writer {
     let pal = Arc::new(PenPal::default());
-    let client = engine.client_with(pal.handler(), &address, |config| {
+    let client = engine.client_with(pal.handler(), address, |config| {
         config.reconnect_min_ms = 20;
         config.reconnect_max_ms = 500;
         config.linger_ms = 500;
     });
-    Writer { client, pal, address }
+    Writer { client, pal, stand }
+}
+
+/// An address that a server can have again and again: port 0 would be another port at each start.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A started server with the configuration of this number.
+fn create(engine: &Engine, echo: &Arc<Echo>, address: &str, number: u64) -> Server {
+    let address = std::ffi::CString::new(address).unwrap();
+    let mut config = server_config();
+    config.address = address.as_ptr();
+    configure(&mut config, number);
+    let (handler, mut server) = (echo.handler(), 0);
+    ok(unsafe { wharf_server_create(engine.0, &config, &handler, &mut server, std::ptr::null_mut()) });
+    start(server);
+    Server(server)
 }
 
 /// Starts a server again. A socket of somebody's may have its port for a moment, and descriptors may be short.

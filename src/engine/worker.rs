@@ -215,13 +215,14 @@ impl<P: Port> Worker<P> {
             desk.read_clock();
         }
         outside.tasks.fire_timers(desk.state.mark_ns);
-        if unlikely(desk.state.next_sweep_ms.is_some()) {
-            desk.sweep_if_due(waited.as_ref().map_or(0, |completions| *completions));
-        }
-        waited.unwrap_or_else(|error| {
-            core.log(Level::Error, format_args!("worker {}: wait on the port failed: {error}", self.index));
+        let completions = waited.unwrap_or_else(|error| {
+            core.log(Level::Error, format_args!("worker {}: wait on the port failed: {error}", desk.index));
             0
-        })
+        });
+        if unlikely(desk.state.next_sweep_ms.is_some()) {
+            desk.sweep_if_due(completions);
+        }
+        completions
     }
 
     /// Between two turns the descriptor must tell of whatever makes the next one due.

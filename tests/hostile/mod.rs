@@ -6,9 +6,11 @@
 
 pub mod attacks;
 pub mod echo;
+pub mod files;
 pub mod honest;
 pub mod network;
 pub mod scenario;
 pub mod server;
 pub mod sockets;
 pub mod stage;
+pub mod watch;

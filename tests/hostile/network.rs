@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::{Duration, Instant};
 
 use super::echo::HOSE;
+use super::files::Files;
 use super::honest::{Honest, try_exchange};
-use super::scenario::{CLIENTS, Files, Outcome, Watch, wait_for};
+use super::scenario::{CLIENTS, Outcome};
 use super::sockets::Place;
 use super::stage::Stage;
+use super::watch::{Watch, wait_for};
 
 const SERVER_IP: [u8; 4] = [10, 77, 0, 1];
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use super::echo::{Echo, PIECE};
+use super::files::{count, files_limit, set_files, status_kib};
 use crate::common::*;
 
 /// Where the plan of the server is: "key=value key=value ...".
@@ -132,34 +133,4 @@ fn report(engine: &Engine, server: &Server, fixed: &Fixed, echo: &Echo) {
 
 fn now(counter: &AtomicU64) -> u64 {
     counter.load(SeqCst)
-}
-
-/// How many entries a folder has; 0 when there is no descriptor to look with.
-pub fn count(folder: &str) -> usize {
-    std::fs::read_dir(folder).map_or(0, Iterator::count)
-}
-
-pub fn status_kib(field: &str) -> u64 {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// The soft and the hard limit of descriptors.
-pub fn files_limit() -> (u64, u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one rlimit to `limit`, which lives for the call.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
-    (limit.rlim_cur, limit.rlim_max)
-}
-
-/// Sets both; false when the system does not allow it.
-pub fn try_set_files(soft: u64, hard: u64) -> bool {
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: the kernel reads one rlimit from `limit`, which lives for the call.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0 }
-}
-
-fn set_files(soft: u64, hard: u64) {
-    assert!(try_set_files(soft, hard), "{}", std::io::Error::last_os_error());
 }
