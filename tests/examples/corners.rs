@@ -287,5 +287,5 @@ fn programs_need_the_library_by_its_versioned_name_and_static_ones_not_at_all() 
             count += 1;
         }
     }
-    assert_eq!(count, 7, "each example of the README is there");
+    assert_eq!(count, 8, "each example of the README is there");
 }
