@@ -319,7 +319,8 @@ fn an_alarm_makes_the_descriptor_readable<P: Port>() {
     for _ in 0..2 {
         let at_ns = scene.port.now_ns() + 40_000_000;
         scene.port.set_alarm(Some(at_ns)).unwrap();
-        assert!(!is_readable(raw, 10));
+        // On a machine that is busy the look may come late.
+        assert!(!is_readable(raw, 10) || scene.port.now_ns() >= at_ns);
         assert!(is_readable(raw, 5_000));
         assert!(scene.port.now_ns() >= at_ns);
         assert_eq!(scene.wait(0), 0);
@@ -330,9 +331,9 @@ fn an_alarm_makes_the_descriptor_readable<P: Port>() {
         scene.wait(0);
         assert!(!scene.is_readable());
     }
-    scene.port.set_alarm(Some(scene.port.now_ns() + 20_000_000)).unwrap();
+    scene.port.set_alarm(Some(scene.port.now_ns() + 400_000_000)).unwrap();
     scene.port.set_alarm(None).unwrap();
-    assert!(!is_readable(raw, 60), "an alarm can be taken back");
+    assert!(!is_readable(raw, 500), "an alarm can be taken back");
 }
 
 fn resuming_over_and_over_keeps_the_ready_list_bounded<P: Port>() {
