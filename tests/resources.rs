@@ -245,8 +245,10 @@ on_every_port! {
             config.log_context = Arc::as_ptr(&lines) as *mut _;
             config.log_level = WHARF_LOG_DEBUG;
         });
-        let server = engine.server(&echo());
+        let recorder = echo();
+        let server = engine.server(&recorder);
         let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        recorder.wait_opens(20);
         for peer in &mut peers {
             write_all(peer, &[1; 1000]);
         }
