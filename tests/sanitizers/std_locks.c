@@ -45,3 +45,23 @@ bool WRAP(CONDVAR_WAIT_TIMEOUT)(void *condvar, void *mutex, uint64_t seconds, ui
   __tsan_acquire(mutex);
   return in_time;
 }
+
+/* A scoped thread that ends: what it did is seen when std::thread::scope returns. Which word of the three is the counter is
+   the compiler's choice. */
+void REAL(SCOPED_THREAD_ENDS)(void *scope, bool panicked);
+void WRAP(SCOPED_THREAD_ENDS)(void *scope, bool panicked);
+void WRAP(SCOPED_THREAD_ENDS)(void *scope, bool panicked) {
+  uint64_t *words = scope;
+  __tsan_release(words);
+  __tsan_release(words + 1);
+  __tsan_release(words + 2);
+  REAL(SCOPED_THREAD_ENDS)(scope, panicked);
+}
+
+/* The last drop of an Arc is a fetch_sub(Release) and then fence(Acquire). ThreadSanitizer knows no fences, so the
+   fetch_sub acquires, too. */
+uint64_t __real___tsan_atomic64_fetch_sub(volatile uint64_t *address, uint64_t value, int order);
+uint64_t __wrap___tsan_atomic64_fetch_sub(volatile uint64_t *address, uint64_t value, int order);
+uint64_t __wrap___tsan_atomic64_fetch_sub(volatile uint64_t *address, uint64_t value, int order) {
+  return __real___tsan_atomic64_fetch_sub(address, value, order == __ATOMIC_RELEASE ? __ATOMIC_ACQ_REL : order);
+}
