@@ -172,6 +172,22 @@ on_every_port! {
         assert_eq!(unsafe { wharf_server_start(server.0, std::ptr::null_mut()) }, WHARF_E_STALE);
     }
 
+    fn an_engine_that_is_destroyed_as_soon_as_it_is_made_ends(port) {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for _ in 0..200_000 {
+                let engine = Engine::with(port, |config| {
+                    config.workers = 4;
+                    config.max_connections = 8;
+                    config.pool_bytes = 1 << 16;
+                });
+                assert_eq!(engine.destroy(0), WHARF_OK);
+            }
+            tell.send(()).unwrap();
+        });
+        told.recv_timeout(PATIENCE).expect("every worker left");
+    }
+
     fn an_engine_may_be_destroyed_while_a_hundred_threads_send(port) {
         let engine = Engine::with(port, |config| config.workers = 2);
         let recorder = Recorder::forgetful(|_| {});

@@ -89,3 +89,43 @@ fn without_the_look_before_the_wait_a_wake_up_is_lost() {
 fn with_weaker_orderings_a_wake_up_is_lost() {
     weakened(|| one_asks(false));
 }
+
+/// The end of an engine, told by another worker while this one is asked for something else: `Core::tell_workers_to_exit`
+/// (src/engine/lifecycle.rs) and the loop of `Worker::run`.
+fn the_end_is_told(looks_before_it_takes: bool) {
+    explore(None, move || {
+        let scene = Scene::new();
+        let teller = {
+            let scene = scene.clone();
+            thread::spawn(move || scene.give_work())
+        };
+        let exiting = || scene.work.load(SeqCst) == 1;
+        loop {
+            if scene.call.is_asked() {
+                if looks_before_it_takes && exiting() {
+                    break;
+                }
+                scene.call.take();
+                if !looks_before_it_takes && exiting() {
+                    break;
+                }
+            }
+            if !scene.call.fall_asleep() {
+                scene.bell.wait();
+            }
+            scene.call.wake_up();
+        }
+        teller.join().unwrap();
+    });
+}
+
+#[test]
+fn a_worker_that_is_told_of_the_end_leaves() {
+    the_end_is_told(false);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_look_before_the_call_is_taken_misses_the_end() {
+    the_end_is_told(true);
+}
