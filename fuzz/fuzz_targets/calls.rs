@@ -233,7 +233,8 @@ impl World<'_> {
     fn send_token(&self) {
         let (conn, token) = (self.a_handle(), u64::from(self.script.byte()));
         let data = [7_u8; 64];
-        let slices = [(); 3].map(|()| wharf_slice { data: data.as_ptr().cast(), len: usize::from(self.script.byte() % 65) });
+        let slices =
+            [(); 3].map(|()| wharf_slice { data: data.as_ptr().cast(), len: usize::from(self.script.byte() % 65) });
         let status = self.quietly(|| unsafe { wharf_sendv(conn, slices.as_ptr(), slices.len(), token, 0) });
         if status == WHARF_OK && token != 0 {
             self.tokens.borrow_mut().entry(conn).or_default().push(token);

@@ -173,9 +173,8 @@ fn servers(data: &[u8], choice: u8, told: &Told) {
     let engine = caller_driven();
     let mut server = u64::MAX;
     // SAFETY: the structs are as large as they say; the text is terminated.
-    let status = unsafe {
-        wharf_server_create(engine, config.place.cast(), handler.place.cast(), &mut server, told.place())
-    };
+    let status =
+        unsafe { wharf_server_create(engine, config.place.cast(), handler.place.cast(), &mut server, told.place()) };
     told.check(status);
     assert_eq!(status == WHARF_OK, server != 0);
     end(engine);
@@ -191,9 +190,8 @@ fn clients(data: &[u8], choice: u8, told: &Told) {
     let engine = caller_driven();
     let mut client = u64::MAX;
     // SAFETY: the structs are as large as they say; the text is terminated.
-    let status = unsafe {
-        wharf_client_create(engine, config.place.cast(), handler.place.cast(), &mut client, told.place())
-    };
+    let status =
+        unsafe { wharf_client_create(engine, config.place.cast(), handler.place.cast(), &mut client, told.place()) };
     told.check(status);
     assert_eq!(status == WHARF_OK, client != 0);
     end(engine);

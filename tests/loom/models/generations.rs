@@ -71,8 +71,7 @@ impl Place {
             return None;
         }
         let side = lock(&self.side);
-        let is_other =
-            compare == Compare::UnderTheLock && self.generation.load(Acquire) != Handle::generation_of(bits);
+        let is_other = compare == Compare::UnderTheLock && self.generation.load(Acquire) != Handle::generation_of(bits);
         if is_other || side.owner.is_none() { None } else { Some(side) }
     }
 
