@@ -174,7 +174,7 @@ on_every_port! {
 
     fn an_engine_that_is_destroyed_as_soon_as_it_is_made_ends(port) {
         // One in some ten thousand did not, when a worker looked for the end before it took the call.
-        const ENGINES: usize = 100_000;
+        const ENGINES: usize = 20_000;
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for _ in 0..ENGINES {

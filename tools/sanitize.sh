@@ -8,6 +8,8 @@ root=$PWD
 supp=$root/tests/sanitizers
 out=$root/target/sanitize
 triple=x86_64-unknown-linux-gnu
+# The linker that comes with rustc; older ones of GNU cannot link the runtime.
+linker=$(rustc --print sysroot)/lib/rustlib/$triple/bin/gcc-ld
 libs=$(rustc --print sysroot)/lib/rustlib/$triple/lib
 mkdir -p "$out"
 # The flag -Zsanitizer is not stable; the runtimes come with the stable toolchain all the same.
@@ -51,7 +53,7 @@ while [ \$# -gt 0 ]; do
   shift
 done
 gcc "\${compile[@]}" -g -O1 -fno-omit-frame-pointer -fsanitize=$1 -c "\$source" -o "\$program.o"
-gcc -rdynamic -o "\$program" "\$program.o" "\${link[@]}" -Wl,--whole-archive "$2" -Wl,--no-whole-archive -lstdc++ -lm -lpthread -ldl -lrt
+gcc -fuse-ld=lld -B"$linker" -rdynamic -o "\$program" "\$program.o" "\${link[@]}" -Wl,--whole-archive "$2" -Wl,--no-whole-archive -lstdc++ -lm -lpthread -ldl -lrt
 WRAPPER
   chmod +x "$out/cc-$1"
 }
@@ -81,7 +83,7 @@ address() {
   export ASAN_OPTIONS=detect_stack_use_after_return=1
   export LSAN_OPTIONS=suppressions=$supp/lsan.supp:print_suppressions=0
   say "AddressSanitizer and LeakSanitizer: is it on?"
-  rustc -Zsanitizer=address -g -o "$out/planted-address" "$supp/planted.rs"
+  rustc --edition 2024 -Zsanitizer=address -g -o "$out/planted-address" "$supp/planted.rs"
   planted AddressSanitizer "$out/planted-address" use-after-free heap-use-after-free
   planted LeakSanitizer "$out/planted-address" leak "4321 byte"
   make_cc address "$libs/librustc-stable_rt.asan.a"
@@ -123,7 +125,7 @@ thread() {
   export TSAN_OPTIONS="suppressions=$supp/tsan.supp history_size=4"
   say "ThreadSanitizer: is it on?"
   # shellcheck disable=SC2086
-  rustc $linked -g -o "$out/planted-thread" "$supp/planted.rs"
+  rustc --edition 2024 $linked -g -o "$out/planted-thread" "$supp/planted.rs"
   planted ThreadSanitizer "$out/planted-thread" race "data race"
   "$out/planted-thread" none || fail "ThreadSanitizer does not understand the locks of the standard library"
   make_cc thread "$libs/librustc-stable_rt.tsan.a"
