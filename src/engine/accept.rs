@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering::*, fence};
+use std::sync::atomic::Ordering::*;
 
 use super::adopt::Place;
 use super::config::AtLimit;
@@ -101,9 +101,8 @@ struct Reserved<'a, P: Port> {
 impl<P: Port> Core<P> {
     /// A place was given back: servers that wait for one accept again.
     pub(super) fn place_is_free(&self) {
-        // Either we see that a server waits, or it sees the place in its last look (see `pause_accepting`).
-        fence(SeqCst);
-        if self.servers_without_place.load(Relaxed) == 0 {
+        // Otherwise a server that begins to wait sees the place in its last look (see `pause_accepting`).
+        if !self.servers_without_place.must_be_told() {
             return;
         }
         let endpoints = lock(&self.endpoints);
@@ -124,8 +123,8 @@ impl<P: Port> Core<P> {
     pub(super) fn note_pause(&self, state: &mut State<P>, pause: Option<Pause>) -> Option<Pause> {
         let before = std::mem::replace(&mut state.pause, pause);
         match (before == Some(Pause::NoPlace), pause == Some(Pause::NoPlace)) {
-            (false, true) => _ = self.servers_without_place.fetch_add(1, SeqCst),
-            (true, false) => _ = self.servers_without_place.fetch_sub(1, SeqCst),
+            (false, true) => self.servers_without_place.enter(),
+            (true, false) => self.servers_without_place.leave(),
             _ => {}
         }
         before
@@ -161,12 +160,8 @@ impl<P: Port> Core<P> {
         if why != Pause::Exhausted {
             endpoint.accept_pauses.fetch_add(1, Relaxed);
         }
-        if why == Pause::NoPlace {
-            // A place may have become free between the refusal and the note.
-            fence(SeqCst);
-            if self.has_place(server) {
-                self.resume_accepting(endpoint, server, why);
-            }
+        if why == Pause::NoPlace && self.servers_without_place.last_look(|| self.has_place(server)) {
+            self.resume_accepting(endpoint, server, why);
         }
         true
     }

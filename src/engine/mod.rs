@@ -22,6 +22,7 @@ mod facade;
 pub mod failpoint;
 pub mod failure;
 mod faults;
+mod handshakes;
 mod lifecycle;
 mod local;
 mod log;
