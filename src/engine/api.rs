@@ -45,6 +45,9 @@ pub trait Engine: Send + Sync {
     fn wake(&self) -> Result<(), Status>;
     /// The counters of the whole engine.
     fn stats(&self) -> Stats;
+    /// What it holds at this moment.
+    #[cfg(feature = "testing")]
+    fn counts(&self) -> super::counts::Counts;
     /// Drains for at most `drain_ms`, then resets what is left, then frees all. Blocks until done, except in callbacks.
     fn destroy(&self, drain_ms: u32) -> Result<(), Status>;
 

@@ -38,6 +38,11 @@ impl<P: Port> Engine for Core<P> {
         self.sum_stats()
     }
 
+    #[cfg(feature = "testing")]
+    fn counts(&self) -> super::counts::Counts {
+        Core::counts(self)
+    }
+
     fn destroy(&self, drain_ms: u32) -> Result<(), Status> {
         self.end(drain_ms)
     }

@@ -11,6 +11,8 @@ pub mod config;
 mod connection;
 mod core;
 mod cork;
+#[cfg(feature = "testing")]
+pub mod counts;
 mod deadlines;
 mod dial;
 mod dispatch;

@@ -13,6 +13,8 @@ use crate::port::Port;
 #[cfg(target_os = "linux")]
 use crate::port::epoll::EpollPort;
 use crate::port::polling::PollingPort;
+#[cfg(feature = "simulation")]
+use crate::port::sim::SimPort;
 use crate::status::Status;
 
 const PLACES: usize = 256;
@@ -67,6 +69,8 @@ fn create_at(config: EngineConfig, handle: Handle) -> Outcome<u64> {
             write(handle.engine.into()).taken = false;
             Err(Failure::new(Status::Unsupported, "the epoll port exists on Linux only: choose AUTO"))
         }
+        #[cfg(feature = "simulation")]
+        PortChoice::Sim => create_on::<SimPort>(config, handle),
         _ => create_on::<PollingPort>(config, handle),
     };
     made.map(|()| handle.to_bits())
@@ -85,6 +89,8 @@ pub fn footprint(config: &EngineConfig) -> Outcome<u64> {
     Ok(match config.port {
         #[cfg(target_os = "linux")]
         PortChoice::Auto | PortChoice::Epoll => core::footprint::<EpollPort>(&config),
+        #[cfg(feature = "simulation")]
+        PortChoice::Sim => core::footprint::<SimPort>(&config),
         _ => core::footprint::<PollingPort>(&config),
     })
 }
