@@ -11,6 +11,7 @@ use super::connection::Peer;
 use super::core::Core;
 use super::endpoint::Endpoint;
 use super::events::Level;
+use super::mutant::{self, Mutant};
 use super::server::{Server, State};
 use super::worker::Desk;
 use crate::pool::handle::{Handle, Kind};
@@ -143,7 +144,11 @@ impl<P: Port> Desk<'_, P> {
                 }
                 (Ok((socket, address)), None) => self.reject(&endpoint, socket, Peer::new(address)),
                 (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => return,
-                (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                (Err(error), place) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                    if mutant::is_on(Mutant::PermitLost) {
+                        std::mem::forget(place);
+                    }
+                }
                 (Err(error), _) => return self.back_off(&endpoint, server, &error),
             }
         }

@@ -6,6 +6,7 @@ use super::api::Close;
 use super::connection::{CLOSING, Connection, ENROLLED, OPENED, PAUSED, PEER_ENDED, Phase, RESUMED, SendSide};
 use super::core::Core;
 use super::events::Level;
+use super::mutant::{self, Mutant};
 use super::worker::Desk;
 use crate::pool::lock;
 use crate::port::Port;
@@ -50,6 +51,8 @@ impl<P: Port> Core<P> {
         }
         if how >= Close::Now {
             side.drop_bytes(&self.blocks);
+        } else if mutant::is_on(Mutant::CorkLost) {
+            side.apart = 0;
         }
         if side.waiters > 0 {
             connection.changed.notify_all();
@@ -131,6 +134,9 @@ impl<P: Port> Desk<'_, P> {
             }
             endpoint.handler.on_close(handle, reason);
             self.called();
+            if reason == Status::Reset && mutant::is_on(Mutant::CloseTwice) {
+                endpoint.handler.on_close(handle, reason);
+            }
         }
         self.free(index, reason);
     }
@@ -167,7 +173,8 @@ impl<P: Port> Desk<'_, P> {
             side.queue.reset(&core.blocks);
             // In this order: whoever sees the new generation sees a free place (see `Core::live_handle`).
             connection.set_phase(Phase::Free);
-            connection.generation.store(connection.generation.load(Relaxed).wrapping_add(1), Release);
+            let step = u32::from(!mutant::is_on(Mutant::StaleHandle));
+            connection.generation.store(connection.generation.load(Relaxed).wrapping_add(step), Release);
             (side.endpoint.take(), side.permit.take(), side.slot.take(), side.peer)
         };
         if connection.has(ENROLLED) {
@@ -185,7 +192,7 @@ impl<P: Port> Desk<'_, P> {
         drop(slot);
         core.feed_starving();
         core.place_is_free();
-        if left == 0 {
+        if left == 0 && !(endpoint.server().is_ok() && mutant::is_on(Mutant::EndlessDrain)) {
             endpoint.signal.notify();
         }
     }

@@ -9,6 +9,7 @@ use super::endpoint::Endpoint;
 use super::events::Level;
 use super::failpoint;
 use super::failure::status_of;
+use super::mutant::{self, Mutant};
 use super::worker::Desk;
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
@@ -194,7 +195,7 @@ impl<P: Port> Desk<'_, P> {
 
     /// The kernel has room: what waits goes on.
     fn writable(&mut self, connection: &Connection<P>, index: u32) {
-        if !connection.send_unsettled.load(SeqCst) {
+        if !connection.send_unsettled.load(SeqCst) || mutant::is_on(Mutant::LostWritable) {
             return;
         }
         {

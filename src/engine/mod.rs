@@ -24,6 +24,7 @@ pub mod failure;
 mod lifecycle;
 mod local;
 mod log;
+pub mod mutant;
 pub mod registry;
 mod send;
 mod send_queue;

@@ -122,7 +122,13 @@ impl SendQueue {
                     self.bytes.consume(blocks, len);
                     self.sent += len as u64;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    #[cfg(feature = "simulation")]
+                    if super::mutant::is_on(super::mutant::Mutant::BlockInFlight) {
+                        self.bytes.give_head_early(blocks);
+                    }
+                    return Flushed::Blocked;
+                }
                 Err(error) => return Flushed::Failed(error),
             }
         }

@@ -31,6 +31,14 @@ pub unsafe extern "C" fn wharf_test_engine_counts(engine: wharf_engine, out: *mu
     })
 }
 
+/// Puts a classic bug (a number of engine::mutant) into the engines that this thread turns; 0 takes it out.
+#[cfg(feature = "simulation")]
+#[unsafe(no_mangle)]
+pub extern "C" fn wharf_test_mutant(mutant: u32) -> wharf_status {
+    crate::engine::mutant::switch_on(mutant);
+    WHARF_OK
+}
+
 /// For wharf_engine_config.port: the simulated world of the calling thread. The engine must be caller-driven, and turned
 /// by that thread alone.
 #[cfg(feature = "simulation")]
