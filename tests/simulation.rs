@@ -23,6 +23,8 @@ mod plan;
 mod play;
 #[path = "simulation/runner.rs"]
 mod runner;
+#[path = "simulation/scenarios.rs"]
+mod scenarios;
 
 use std::time::Instant;
 

@@ -75,6 +75,11 @@ impl SendQueue {
         self.bytes.blocks_for(blocks, len) + mark
     }
 
+    /// Blocks that such a send needs when nothing else is queued: the most.
+    pub fn blocks_when_empty(blocks: &Blocks, len: usize, token: u64) -> u32 {
+        Chain::new(blocks).blocks_for(blocks, len) + u32::from(token != 0)
+    }
+
     /// Reserves the blocks for `len` more bytes and, for a token, its mark; None when the pool has not enough.
     #[inline]
     pub fn reserve(&self, blocks: &Blocks, len: usize, token: u64) -> Option<Reservation> {

@@ -1,0 +1,48 @@
+//! Single stories in the simulated world: what a test on real sockets would wait weeks for, or meet once in a thousand runs.
+
+use std::net::SocketAddr;
+
+use wharf::port::sim::{self, Peer};
+
+use crate::common::*;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// A world without faults.
+fn world() -> Engine {
+    let setup = sim::Setup { seed: 7, descriptor_limit: u32::MAX, rooms: (4096, 4096), names: Vec::new() };
+    sim::begin(&setup);
+    Engine::with(WHARF_TEST_PORT_SIM, |config| config.flags = WHARF_ENGINE_CALLER_DRIVEN)
+}
+
+fn turn(engine: &Engine, timeout_ms: i32) {
+    ok(unsafe { wharf_engine_turn(engine.0, timeout_ms, std::ptr::null_mut()) });
+}
+
+fn turns(engine: &Engine, count: u32) {
+    (0..count).for_each(|_| turn(engine, 10));
+}
+
+fn at(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+#[test]
+fn a_send_that_no_pool_of_this_size_can_hold_is_told_so_and_not_to_wait() {
+    let engine = {
+        world();
+        Engine::with(WHARF_TEST_PORT_SIM, |config| {
+            config.flags = WHARF_ENGINE_CALLER_DRIVEN;
+            config.buffer_bytes = 256;
+            config.pool_bytes = 4 * 256;
+        })
+    };
+    let recorder = Recorder::new();
+    engine.server_with(recorder.handler(), "127.0.0.1:500", |_| {});
+    let _peer = Peer::connect(at("10.0.0.1:0"), at("127.0.0.1:500")).unwrap();
+    turns(&engine, 5);
+    let conn = recorder.wait_open();
+    assert_eq!(send(conn, &[1; 4 * 256 + 1]), WHARF_E_LIMIT);
+    assert_eq!(send_token(conn, &[1; 4 * 256], 1), WHARF_E_LIMIT, "its token needs a block, too");
+    ok(send(conn, &[1; 4 * 256]));
+}
