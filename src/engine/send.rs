@@ -140,11 +140,6 @@ impl<P: Port> Core<P> {
             self.flush_locked(connection, index, side);
         }
         let held = self.room_for(connection, index, side, len, token)?;
-        if side.close.is_some() {
-            // The flush found the socket broken.
-            held.release(&self.blocks);
-            return Err(Status::Closed);
-        }
         if let Some(local) = own {
             side.queue.push(&self.blocks, held, slices, len, 0, token);
             if !side.corked && !side.blocked {
@@ -205,6 +200,9 @@ impl<P: Port> Core<P> {
             // The cork only waits for the callback to end; the kernel may well have room.
             self.flush_locked(connection, index, side);
         }
+        if side.close.is_some() {
+            return Err(Status::Closed); // The flush found the socket broken.
+        }
         if len > limit.saturating_sub(side.waiting()) {
             side.owes_writable = true;
             side.refused = side.refused.saturating_add(1);
@@ -215,6 +213,9 @@ impl<P: Port> Core<P> {
         }
         if side.corked {
             self.flush_locked(connection, index, side);
+            if side.close.is_some() {
+                return Err(Status::Closed);
+            }
             if let Some(held) = side.queue.reserve(&self.blocks, len, token) {
                 return Ok(held);
             }
