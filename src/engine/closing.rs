@@ -129,7 +129,12 @@ impl<P: Port> Desk<'_, P> {
                 let mut side = lock(&connection.send);
                 side.queue.take_mark(&core.blocks, false)
             } {
-                endpoint.handler.on_sent(handle, token, if complete { Status::Ok } else { reason });
+                let status = match reason {
+                    _ if complete => Status::Ok,
+                    Status::Ok => Status::Closed, // As asked, but it did not leave.
+                    reason => reason,
+                };
+                endpoint.handler.on_sent(handle, token, status);
                 self.called();
             }
             endpoint.handler.on_close(handle, reason);

@@ -28,6 +28,21 @@ fn at(address: &str) -> SocketAddr {
 }
 
 #[test]
+fn a_send_that_a_close_threw_away_is_not_told_as_sent() {
+    let engine = world();
+    let recorder = Recorder::new();
+    engine.server_with(recorder.handler(), "127.0.0.1:500", |_| {});
+    let _peer = Peer::connect(at("10.0.0.1:0"), at("127.0.0.1:500")).unwrap();
+    turns(&engine, 5);
+    let conn = recorder.wait_open();
+    ok(send_token(conn, &[1; 20_000], 1));
+    ok(close(conn, WHARF_CLOSE_NOW));
+    turns(&engine, 2);
+    let told = recorder.events().into_iter().filter(|event| matches!(event, Event::Sent(..) | Event::Close(..)));
+    assert_eq!(told.collect::<Vec<_>>(), [Event::Sent(conn, 1, WHARF_E_CLOSED), Event::Close(conn, WHARF_OK)]);
+}
+
+#[test]
 fn a_send_that_no_pool_of_this_size_can_hold_is_told_so_and_not_to_wait() {
     let engine = {
         world();
