@@ -29,7 +29,8 @@ impl<P: Port> Core<P> {
         }
     }
 
-    /// Notes the strongest end that was asked for, with the reason of the first full one, and tells the worker.
+    /// Notes the strongest end that was asked for, and tells the worker. The reason is that of the first full one; but
+    /// when what it would have let leave is thrown away, it is what cut that short.
     pub(super) fn close_locked(
         &self,
         connection: &Connection<P>,
@@ -41,7 +42,9 @@ impl<P: Port> Core<P> {
         if side.socket.is_none() || side.close.is_some_and(|before| before >= how) {
             return;
         }
-        if side.close.is_none_or(|before| before == Close::SendSide) {
+        let is_cut_short = how >= Close::Now && reason != Status::Ok && side.queue.unsent() > 0;
+        if is_cut_short && side.close == Some(Close::Flush) || side.close.is_none_or(|before| before == Close::SendSide)
+        {
             side.reason = reason;
         }
         side.close = Some(how);

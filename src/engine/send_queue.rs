@@ -69,6 +69,11 @@ impl SendQueue {
         self.sent
     }
 
+    /// Bytes taken that were not handed to the kernel, whether they wait or were thrown away.
+    pub fn unsent(&self) -> u64 {
+        self.taken - self.sent
+    }
+
     /// Blocks that a send of `len` bytes needs at this moment.
     pub fn blocks_for(&self, blocks: &Blocks, len: usize, token: u64) -> u32 {
         let mark = if token == 0 { 0 } else { self.marks.blocks_for(blocks, MARK_BYTES) };

@@ -43,6 +43,22 @@ fn a_send_that_a_close_threw_away_is_not_told_as_sent() {
 }
 
 #[test]
+fn a_flushing_close_that_is_cut_short_tells_by_what() {
+    let engine = world();
+    let recorder = Recorder::new();
+    let server = engine.server_with(recorder.handler(), "127.0.0.1:500", |_| {});
+    let _peer = Peer::connect(at("10.0.0.1:0"), at("127.0.0.1:500")).unwrap();
+    turns(&engine, 5);
+    let conn = recorder.wait_open();
+    ok(send(conn, &[1; 20_000]));
+    ok(close(conn, WHARF_CLOSE_FLUSH));
+    turns(&engine, 2);
+    server.stop(0);
+    turns(&engine, 2);
+    assert_eq!(recorder.wait_close(), WHARF_E_STOPPED);
+}
+
+#[test]
 fn a_send_that_no_pool_of_this_size_can_hold_is_told_so_and_not_to_wait() {
     let engine = {
         world();
