@@ -80,6 +80,8 @@ impl<P: Port> Desk<'_, P> {
             match side.close {
                 None => Step::Wait,
                 Some(Close::Now | Close::Reset) => Step::Finish(side.reason),
+                // Nobody was told of it, so nothing was sent: there is nothing to wait for, and no sweep knows of it yet.
+                Some(_) if connection.phase() == Phase::Opening => Step::Finish(side.reason),
                 Some(how) => self.flush_then_end(connection, &mut side, how),
             }
         };
@@ -99,7 +101,7 @@ impl<P: Port> Desk<'_, P> {
             }
             side.fin_sent = true;
         }
-        if how == Close::Flush && matches!(connection.phase(), Phase::Open | Phase::Opening) {
+        if how == Close::Flush && connection.phase() == Phase::Open {
             connection.set_phase(Phase::Lingering);
             side.linger_until_ms =
                 self.now_ms().wrapping_add(side.endpoint.as_ref().map_or(0, |endpoint| endpoint.connection.linger_ms));

@@ -28,6 +28,24 @@ fn at(address: &str) -> SocketAddr {
 }
 
 #[test]
+fn a_client_that_is_stopped_before_on_open_ends_although_its_peer_never_does() {
+    let engine = world();
+    let listener = Peer::listen(at("10.1.0.1:700"), 1).unwrap();
+    let recorder = Recorder::new();
+    let client = engine.client_with(recorder.handler(), "10.1.0.1:700", |config| config.linger_ms = 100);
+    // The turn that ends the connect enters the connection; its first event comes in the next one.
+    while client.stats().connected == 0 {
+        turn(&engine, 10);
+    }
+    let _silent = listener.accept().unwrap();
+    assert_eq!(opens(&recorder.events()), []);
+    client.stop();
+    turns(&engine, 50);
+    assert_eq!(closes(&recorder.events()), [(0, WHARF_E_STOPPED)]);
+    assert_eq!((client.stats().open, sim::engine_sockets()), (0, 0));
+}
+
+#[test]
 fn a_send_that_a_close_threw_away_is_not_told_as_sent() {
     let engine = world();
     let recorder = Recorder::new();
