@@ -52,6 +52,8 @@ const GONE: Interest = Interest { read: Reading::Gone, room: false };
 fn rarer_interest(raw: RawSocket, flags: u8, phase: Phase, is_unsettled: bool) -> Interest {
     let read = match phase {
         Phase::Free | Phase::Closed => return GONE,
+        // `on_open` comes first, and may pause or close.
+        Phase::Opening => Reading::Notify(raw),
         Phase::Lingering => Reading::Receive(raw),
         _ if flags & PEER_ENDED != 0 => Reading::Nothing(raw),
         _ if flags & PULL != 0 && flags & CLOSING == 0 => Reading::Notify(raw),
@@ -101,6 +103,10 @@ impl<P: Port> Desk<'_, P> {
     ) {
         if phase == Phase::Opening {
             self.open(connection, key, index);
+            if matches!(completion, Completion::Readable) {
+                connection.set(RESUMED); // What can be read was not read yet.
+                self.core.call_attention(connection, index);
+            }
         }
         match completion {
             Completion::Received(data) => self.received(connection, key, data),
