@@ -10,6 +10,9 @@ use crate::pool::lock;
 use crate::port::Port;
 use crate::status::Status;
 
+/// More than two readings of the clock by different threads are apart.
+const CLOCKS_APART_MS: u32 = 60_000;
+
 /// Milliseconds until `at`, on a clock of 32 bits; negative when it has passed.
 fn until(at: u32, now: u32) -> i32 {
     at.wrapping_sub(now) as i32
@@ -113,7 +116,10 @@ fn earliest<P: Port>(connection: &Connection<P>, now: u32) -> Option<(u32, Deadl
     };
     let idle = connection.idle_ms.load(Relaxed);
     if idle != 0 {
-        let last = if until(received, now) > until(sent, now) { received } else { sent };
+        // By age: a side that was silent for more than half of the clock's lap would count as the future. Another thread
+        // may have written its time a moment ahead of this turn's.
+        let age = |at: u32| now.wrapping_add(CLOCKS_APART_MS).wrapping_sub(at);
+        let last = if age(received) < age(sent) { received } else { sent };
         consider(last.wrapping_add(idle), Deadline::Idle);
     }
     let first_byte = connection.first_byte_ms.load(Relaxed);

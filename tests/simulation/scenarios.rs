@@ -28,6 +28,28 @@ fn at(address: &str) -> SocketAddr {
 }
 
 #[test]
+fn an_idle_deadline_holds_after_weeks_in_which_only_one_side_spoke() {
+    let engine = world();
+    let recorder = Recorder::new();
+    engine.server_with(recorder.handler(), "127.0.0.1:500", |config| config.idle_timeout_ms = 10 * DAY_MS as u32);
+    let peer = Peer::connect(at("10.0.0.1:0"), at("127.0.0.1:500")).unwrap();
+    turns(&engine, 5);
+    for _ in 0..3 {
+        sim::advance_ms(9 * DAY_MS);
+        assert_eq!(peer.send(b"here").unwrap(), 4);
+        sim::run_ms(10);
+        turns(&engine, 2);
+    }
+    assert_eq!(received(&recorder.events()).len(), 12);
+    sim::advance_ms(9 * DAY_MS);
+    turns(&engine, 2);
+    assert_eq!(closes(&recorder.events()), []);
+    sim::advance_ms(2 * DAY_MS);
+    turns(&engine, 2);
+    assert_eq!(recorder.wait_close(), WHARF_E_IDLE);
+}
+
+#[test]
 fn a_client_that_is_stopped_before_on_open_ends_although_its_peer_never_does() {
     let engine = world();
     let listener = Peer::listen(at("10.1.0.1:700"), 1).unwrap();
