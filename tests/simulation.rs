@@ -11,6 +11,8 @@ mod callbacks;
 mod checks;
 #[path = "simulation/host.rs"]
 mod host;
+#[path = "simulation/making.rs"]
+mod making;
 #[path = "simulation/model.rs"]
 mod model;
 #[path = "simulation/mutants.rs"]
@@ -21,6 +23,8 @@ mod peers;
 mod plan;
 #[path = "simulation/play.rs"]
 mod play;
+#[path = "simulation/records.rs"]
+mod records;
 #[path = "simulation/runner.rs"]
 mod runner;
 #[path = "simulation/scenarios.rs"]

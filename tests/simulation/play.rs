@@ -11,7 +11,7 @@ use wharf::status::*;
 use crate::model::{self, Model, call, fail, model, note};
 use crate::peers::Peers;
 use crate::plan::Plan;
-use crate::{callbacks, checks, common, host};
+use crate::{callbacks, checks, common, host, making};
 
 /// Turns in which no byte arrives anywhere, after which everything must have come to rest when there are no faults any
 /// more; and turns within which all that was stopped must have ended.
@@ -61,7 +61,7 @@ pub fn play(plan: Plan, keep: Keep, when_stuck: fn()) -> Outcome {
     let mut peers = Peers::new(plan.seed, plan.peers, plan.actions);
     if make_engine() {
         sim::set_faults(plan.faults, plan.odds());
-        host::make_server();
+        making::make_server();
         for _ in 0..plan.steps {
             sim::set_patience(WAITS, when_stuck);
             step(&mut peers);
@@ -247,8 +247,8 @@ fn stop_all() {
     for number in 0..count {
         if model(|model| !model.endpoints[number].is_destroyed) {
             match model(|model| model.dice.u8(0..3)) {
-                0 => host::destroy(number),
-                _ => host::stop(number),
+                0 => making::destroy(number),
+                _ => making::stop(number),
             }
         }
     }
