@@ -1,6 +1,7 @@
 # make            the release library, shared and static
 # make demo       an echo server and a client that talk to each other, here, now
-# make test       every test, on both ports
+# make test       every test, on both ports and in the simulated world
+# make sim        SEEDS=1000000: play that many seeds; SEED=7: play one and tell its story (docs/simulation.md)
 # make install    PREFIX=/usr/local, DESTDIR= for packagers
 # make header     include/wharf.h anew from the sources
 # make bench      speed and memory beside the usual libraries: QUICK=1, ONLY=wharf,libuv, SCENARIO=churn, ROUNDS=5
@@ -53,10 +54,24 @@ demo: $(RELEASE)/$(SHARED)
 	sh tools/demo.sh $(RELEASE)
 
 # The scenarios run on both ports, each as a test of its own; C sources and examples are compiled and run by tests, too.
+# The simulation is built as a profile of its own: fast, and apart from what is installed.
+SIMULATION := $(CARGO) test --profile simulation --features simulation --test simulation
+
 test: all
-	@rm -f $(TARGET)/tests.failed; { $(CARGO) test --features testing 2>&1 || touch $(TARGET)/tests.failed; } | tee $(TARGET)/tests.log
+	@rm -f $(TARGET)/tests.failed; { { $(CARGO) test --features testing && $(SIMULATION); } 2>&1 || touch $(TARGET)/tests.failed; } | tee $(TARGET)/tests.log
 	@test ! -e $(TARGET)/tests.failed
-	sh tools/ran.sh $(TARGET)/tests.log docs/contract.md docs/what-happens-when.md
+	sh tools/ran.sh $(TARGET)/tests.log docs/contract.md docs/what-happens-when.md docs/simulation.md
+
+sim: export SEED := $(SEED)
+sim: export SEEDS := $(SEEDS)
+sim: export FIRST := $(FIRST)
+sim: export THREADS := $(THREADS)
+sim: export STEPS := $(STEPS)
+sim: export PEERS := $(PEERS)
+sim: export FAULTS := $(FAULTS)
+sim: export ACTIONS := $(ACTIONS)
+sim:
+	$(SIMULATION) -- --ignored --exact explore --nocapture
 
 # The system libraries that a program needs beside libwharf.a, as the compiler names them.
 $(RELEASE)/static-libs: Cargo.toml $(wildcard Cargo.lock)
@@ -116,4 +131,4 @@ clean:
 	$(CARGO) clean
 
 FORCE:
-.PHONY: all demo test sanitize loom fuzz install uninstall header fmt lint clean FORCE
+.PHONY: all demo test sim sanitize loom fuzz install uninstall header fmt lint clean FORCE

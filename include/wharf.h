@@ -514,7 +514,8 @@ typedef void (*wharf_on_receive)(void *context, wharf_conn conn, const uint8_t *
  * - conn: the connection
  * - token: the one of the send
  * - status: WHARF_OK: its last byte was handed to the system (which does not mean that it arrived: only an answer of
- *   the peer proves that); otherwise the reason for which it never will be
+ *   the peer proves that); otherwise the reason for which it never will be (WHARF_E_CLOSED: a close of yours threw it
+ *   away)
  */
 typedef void (*wharf_on_sent)(void *context, wharf_conn conn, uint64_t token, wharf_status status);
 
@@ -548,7 +549,7 @@ typedef void (*wharf_on_end)(void *context, wharf_conn conn);
  * - context: the handler's
  * - conn: the connection, or 0
  * - reason: what ended it:
- *   - WHARF_OK: this side closed it, as asked
+ *   - WHARF_OK: this side closed it, as asked; after WHARF_CLOSE_FLUSH all bytes have left
  *   - WHARF_E_END_OF_STREAM: the peer ended its side, and this side followed
  *   - WHARF_E_RESET: the peer reset it
  *   - WHARF_E_IDLE, WHARF_E_FIRST_BYTE, WHARF_E_SEND_STALLED: the timeout of that name passed
@@ -1255,7 +1256,7 @@ typedef struct wharf_broadcast_result {
  * Errors (nothing of it was taken):
  * - WHARF_E_QUEUE_FULL: the connection's queue has no room for it: keep it and wait for on_writable
  * - WHARF_E_POOL_EXHAUSTED: the engine's pool has no room for it: the same
- * - WHARF_E_LIMIT: len is larger than send_queue_limit_bytes: split it, or use wharf_send_wait
+ * - WHARF_E_LIMIT: len is larger than send_queue_limit_bytes, or than the whole pool: split it, or use wharf_send_wait
  * - WHARF_E_CLOSED: the sending side is closed
  * - WHARF_E_INVALID_ARGUMENT: data is NULL although len is not 0, or len is more than half of the address space
  * - WHARF_E_STALE, WHARF_E_WRONG_KIND: no connection has this handle (any more)

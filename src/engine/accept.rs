@@ -12,6 +12,7 @@ use super::connection::Peer;
 use super::core::Core;
 use super::endpoint::Endpoint;
 use super::events::Level;
+use super::mutant::{self, Mutant};
 use super::server::{Server, State};
 use super::worker::Desk;
 use crate::pool::bucket::Token;
@@ -220,7 +221,11 @@ impl<'d, P: Port> Desk<'d, P> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.state.accept_pace.ran_dry(),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                    if mutant::is_on(Mutant::PermitLost) {
+                        std::mem::forget(reserved);
+                    }
+                }
                 Err(error) => return self.back_off(&endpoint, server, &error),
             }
         }

@@ -48,6 +48,9 @@ pub trait Engine: Send + Sync {
     fn stats(&self) -> Stats;
     /// Faults happen as this plan says, on an engine that was made for it.
     fn set_faults(&self, plan: FaultPlan) -> Outcome<()>;
+    /// What it holds at this moment.
+    #[cfg(feature = "testing")]
+    fn counts(&self) -> super::counts::Counts;
     /// Drains for at most `drain_ms`, then resets what is left, then frees all. Blocks until done, except in callbacks.
     fn destroy(&self, drain_ms: u32) -> Result<(), Status>;
 

@@ -11,6 +11,7 @@ use super::dial::Route;
 use super::endpoint::{Endpoint, Role};
 use super::events::{Handler, Level};
 use super::failure::{Failure, Outcome};
+use super::mutant::{self, Mutant};
 use crate::pool::handle::Kind;
 use crate::pool::lock;
 use crate::port::{Address, Port, Target};
@@ -226,7 +227,10 @@ impl<P: Port> Core<P> {
         let doublings = failed_in_a_row.saturating_sub(1).min(20);
         let most = (u64::from(reconnect_min_ms) << doublings).min(reconnect_max_ms.into()).max(1) * 1_000_000;
         let outside = &self.workers[0];
-        let pause = most / 2 + outside.port.random() % (most / 2 + 1);
+        let pause = match mutant::is_on(Mutant::ReconnectStorm) {
+            true => 0,
+            false => most / 2 + outside.port.random() % (most / 2 + 1),
+        };
         let at = outside.port.now_ns() + pause;
         let stopped = async {
             while client.run() == Run::Running {

@@ -6,6 +6,7 @@ use super::api::Close;
 use super::connection::{CLOSING, Connection, ENROLLED, OPENED, PAUSED, PEER_ENDED, Phase, RESUMED, SendSide};
 use super::core::Core;
 use super::events::Level;
+use super::mutant::{self, Mutant};
 use super::worker::Desk;
 use crate::pool::lock;
 use crate::port::Port;
@@ -28,7 +29,8 @@ impl<P: Port> Core<P> {
         }
     }
 
-    /// Notes the strongest end that was asked for, with the reason of the first full one, and tells the worker.
+    /// Notes the strongest end that was asked for, and tells the worker. The reason is that of the first full one; but
+    /// when what it would have let leave is thrown away, it is what cut that short.
     pub(super) fn close_locked(
         &self,
         connection: &Connection<P>,
@@ -53,7 +55,9 @@ impl<P: Port> Core<P> {
         if side.socket.is_none() || side.close.is_some_and(|before| before >= how) {
             return false;
         }
-        if side.close.is_none_or(|before| before == Close::SendSide) {
+        let is_cut_short = how >= Close::Now && reason != Status::Ok && side.queue.unsent() > 0;
+        if is_cut_short && side.close == Some(Close::Flush) || side.close.is_none_or(|before| before == Close::SendSide)
+        {
             side.reason = reason;
         }
         side.close = Some(how);
@@ -63,6 +67,8 @@ impl<P: Port> Core<P> {
         }
         if how >= Close::Now {
             side.drop_bytes(&self.blocks);
+        } else if mutant::is_on(Mutant::CorkLost) {
+            side.apart = 0;
         }
         if side.waiters > 0 {
             connection.changed.notify_all();
@@ -87,6 +93,8 @@ impl<P: Port> Desk<'_, P> {
             match side.close {
                 None => Step::Wait,
                 Some(Close::Now | Close::Reset) => Step::Finish(side.reason),
+                // Nobody was told of it, so nothing was sent: there is nothing to wait for, and no sweep knows of it yet.
+                Some(_) if connection.phase() == Phase::Opening => Step::Finish(side.reason),
                 Some(how) => self.flush_then_end(connection, &mut side, how),
             }
         };
@@ -106,7 +114,7 @@ impl<P: Port> Desk<'_, P> {
             }
             side.fin_sent = true;
         }
-        if how == Close::Flush && matches!(connection.phase(), Phase::Open | Phase::Opening) {
+        if how == Close::Flush && connection.phase() == Phase::Open {
             connection.set_phase(Phase::Lingering);
             side.linger_until_ms =
                 self.now_ms().wrapping_add(side.endpoint.as_ref().map_or(0, |endpoint| endpoint.connection.linger_ms));
@@ -136,12 +144,20 @@ impl<P: Port> Desk<'_, P> {
             let handle = core.handle_of(index).to_bits();
             let endpoint = self.endpoint_of(connection);
             while let Some((token, complete)) = mark {
-                endpoint.handler.on_sent(handle, token, if complete { Status::Ok } else { reason });
+                let status = match reason {
+                    _ if complete => Status::Ok,
+                    Status::Ok => Status::Closed, // As asked, but it did not leave.
+                    reason => reason,
+                };
+                endpoint.handler.on_sent(handle, token, status);
                 self.called();
                 mark = lock(&connection.send).queue.take_mark(&core.blocks, false);
             }
             endpoint.handler.on_close(handle, reason);
             self.called();
+            if reason == Status::Reset && mutant::is_on(Mutant::CloseTwice) {
+                endpoint.handler.on_close(handle, reason);
+            }
         }
         self.free(index, reason);
     }
@@ -180,7 +196,8 @@ impl<P: Port> Desk<'_, P> {
             side.queue.reset(&core.blocks);
             // In this order: whoever sees the new generation sees a free place (see `Core::live_handle`).
             connection.set_phase(Phase::Free);
-            connection.generation.store(connection.generation.load(Relaxed).wrapping_add(1), Release);
+            let step = u32::from(!mutant::is_on(Mutant::StaleHandle));
+            connection.generation.store(connection.generation.load(Relaxed).wrapping_add(step), Release);
             (sums, side.endpoint.take(), side.permit.take(), side.slot.take(), side.peer)
         };
         if connection.has(ENROLLED) {
@@ -198,7 +215,7 @@ impl<P: Port> Desk<'_, P> {
         drop(slot);
         core.feed_starving();
         core.place_is_free();
-        if left == 0 {
+        if left == 0 && !(endpoint.server().is_ok() && mutant::is_on(Mutant::EndlessDrain)) {
             endpoint.signal.notify();
         }
     }

@@ -25,6 +25,9 @@ pub enum PortChoice {
     Epoll,
     /// The `polling` crate.
     Polling,
+    /// The simulated world of the calling thread.
+    #[cfg(feature = "simulation")]
+    Sim,
 }
 
 /// An engine's knobs; a zero means the default.

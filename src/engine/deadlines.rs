@@ -15,6 +15,8 @@ use crate::status::Status;
 const LATE_MS: i32 = 5;
 /// Turns for which a late sweep is put off at most, while events come: many more events than there are connections, mostly.
 const MOST_TURNS_PUT_OFF: u32 = 128;
+/// More than two readings of the clock by different threads are apart.
+const CLOCKS_APART_MS: u32 = 60_000;
 
 /// Milliseconds until `at`, on a clock of 32 bits; negative when it has passed.
 pub(super) fn until(at: u32, now: u32) -> i32 {
@@ -134,7 +136,10 @@ fn earliest<P: Port>(connection: &Connection<P>, now: u32, least: Option<MinRece
     };
     let idle = connection.idle_ms.load(Relaxed);
     if idle != 0 {
-        let last = if until(received, now) > until(sent, now) { received } else { sent };
+        // By age: a side that was silent for more than half of the clock's lap would count as the future. Another thread
+        // may have written its time a moment ahead of this turn's.
+        let age = |at: u32| now.wrapping_add(CLOCKS_APART_MS).wrapping_sub(at);
+        let last = if age(received) < age(sent) { received } else { sent };
         consider(last.wrapping_add(idle), Deadline::Idle);
     }
     let first_byte = connection.first_byte_ms.load(Relaxed);

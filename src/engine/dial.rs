@@ -79,11 +79,8 @@ impl<P: Port> Core<P> {
         attempts.race(addresses, client).await
     }
 
-    /// Asks the system's resolver, which blocks, on a thread made for that.
-    async fn resolve(self: &Arc<Self>, name: &str, port: u16) -> Outcome<Vec<SocketAddr>> {
-        let (core, host) = (self.clone(), name.to_string());
-        let resolved = smol::unblock(move || core.workers[0].port.resolve(&host, port)).await;
-        let failure = match resolved {
+    async fn resolve(&self, name: &str, port: u16) -> Outcome<Vec<SocketAddr>> {
+        let failure = match self.workers[0].port.resolve(name, port).await {
             Ok(addresses) if !addresses.is_empty() => return Ok(addresses),
             Ok(_) => format!("resolve {name}: no address; check the name"),
             Err(error) => format!("resolve {name}: {error}; check the name and the resolver"),

@@ -9,6 +9,7 @@ use super::endpoint::Endpoint;
 use super::events::Level;
 use super::failpoint;
 use super::failure::status_of;
+use super::mutant::{self, Mutant};
 use super::worker::Desk;
 use crate::likely::{likely, unlikely};
 use crate::pool::handle::{Handle, Kind};
@@ -61,6 +62,8 @@ const GONE: Interest = Interest { room: false, ..OTHER };
 fn rarer_interest(raw: RawSocket, flags: u8, phase: Phase, is_unsettled: bool, place: u32) -> Interest {
     let read = match phase {
         Phase::Free | Phase::Closed => return GONE,
+        // `on_open` comes first, and may pause or close.
+        Phase::Opening => Reading::Notify(raw),
         Phase::Lingering => Reading::Receive(raw),
         _ if flags & PEER_ENDED != 0 => Reading::Nothing(raw),
         _ if flags & PULL != 0 && flags & CLOSING == 0 => Reading::Notify(raw),
@@ -95,7 +98,13 @@ impl<P: Port> Desk<'_, P> {
         failpoint::hit(failpoint::Point::Dispatch);
         match connection.phase() {
             Phase::Free | Phase::Closed => return,
-            Phase::Opening => self.open(connection, key, index),
+            Phase::Opening => {
+                self.open(connection, key, index);
+                if matches!(completion, Completion::Readable) {
+                    connection.set(RESUMED); // What can be read was not read yet.
+                    self.core.call_attention(connection, index);
+                }
+            }
             Phase::Open | Phase::Lingering => {}
         }
         match completion {
@@ -200,7 +209,7 @@ impl<P: Port> Desk<'_, P> {
 
     /// The kernel has room: what waits goes on.
     fn writable(&mut self, connection: &Connection<P>, index: u32) {
-        if !connection.send_unsettled.load(SeqCst) {
+        if !connection.send_unsettled.load(SeqCst) || mutant::is_on(Mutant::LostWritable) {
             return;
         }
         {

@@ -42,6 +42,11 @@ impl<P: Port> Engine for Core<P> {
         self.begin_faults(plan)
     }
 
+    #[cfg(feature = "testing")]
+    fn counts(&self) -> super::counts::Counts {
+        Core::counts(self)
+    }
+
     fn destroy(&self, drain_ms: u32) -> Result<(), Status> {
         self.end(drain_ms)
     }

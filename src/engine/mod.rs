@@ -13,6 +13,8 @@ pub mod config;
 mod connection;
 mod core;
 mod cork;
+#[cfg(feature = "testing")]
+pub mod counts;
 mod deadlines;
 mod dial;
 mod dispatch;
@@ -26,6 +28,7 @@ mod handshakes;
 mod lifecycle;
 mod local;
 mod log;
+pub mod mutant;
 mod receive_rate;
 pub mod registry;
 mod send;

@@ -15,6 +15,8 @@ use crate::port::Port;
 use crate::port::epoll::EpollPort;
 use crate::port::faults::FaultyPort;
 use crate::port::polling::PollingPort;
+#[cfg(feature = "simulation")]
+use crate::port::sim::SimPort;
 use crate::status::Status;
 
 const PLACES: usize = 256;
@@ -71,6 +73,8 @@ fn create_at(config: EngineConfig, handle: Handle) -> Outcome<u64> {
             write(handle.engine.into()).taken = false;
             Err(Failure::new(Status::Unsupported, "the epoll port exists on Linux only: choose AUTO"))
         }
+        #[cfg(feature = "simulation")]
+        PortChoice::Sim => create_on::<SimPort>(config, handle),
         _ if config.faults => create_on::<FaultyPort<PollingPort>>(config, handle),
         _ => create_on::<PollingPort>(config, handle),
     };
@@ -92,6 +96,8 @@ pub fn footprint(config: &EngineConfig) -> Outcome<u64> {
         PortChoice::Auto | PortChoice::Epoll if config.faults => core::footprint::<FaultyPort<EpollPort>>(&config),
         #[cfg(target_os = "linux")]
         PortChoice::Auto | PortChoice::Epoll => core::footprint::<EpollPort>(&config),
+        #[cfg(feature = "simulation")]
+        PortChoice::Sim => core::footprint::<SimPort>(&config),
         _ if config.faults => core::footprint::<FaultyPort<PollingPort>>(&config),
         _ => core::footprint::<PollingPort>(&config),
     })

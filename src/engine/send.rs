@@ -11,7 +11,7 @@ use super::core::Core;
 use super::cork::{CORK_BYTES, Cork, FLUSHES_AT_ONCE};
 use super::failure::status_of;
 use super::local::{self, Local};
-use super::send_queue::{Flushed, Reservation};
+use super::send_queue::{Flushed, Reservation, SendQueue};
 use crate::likely::{likely, unlikely};
 use crate::pool::handle::{Handle, Kind};
 use crate::pool::lock;
@@ -133,11 +133,6 @@ impl<P: Port> Core<P> {
             self.flush_locked(connection, index, side);
         }
         let held = self.room_for(connection, index, side, len, token)?;
-        if side.close.is_some() {
-            // The flush found the socket broken.
-            held.release(&self.blocks);
-            return Err(Status::Closed);
-        }
         if let Some(local) = own {
             side.queue.push(&self.blocks, held, slices, len, 0, token);
             if !side.corked && !side.blocked {
@@ -198,6 +193,9 @@ impl<P: Port> Core<P> {
             // The cork only waits for the callback to end; the kernel may well have room.
             self.flush_locked(connection, index, side);
         }
+        if side.close.is_some() {
+            return Err(Status::Closed); // The flush found the socket broken.
+        }
         if len > limit.saturating_sub(side.waiting()) {
             side.owes_writable = true;
             side.refused = side.refused.saturating_add(1);
@@ -208,9 +206,15 @@ impl<P: Port> Core<P> {
         }
         if side.corked {
             self.flush_locked(connection, index, side);
+            if side.close.is_some() {
+                return Err(Status::Closed);
+            }
             if let Some(held) = side.queue.reserve(&self.blocks, len, token) {
                 return Ok(held);
             }
+        }
+        if SendQueue::blocks_when_empty(&self.blocks, len, token) > self.blocks.count() {
+            return Err(Status::Limit); // No pause would ever help.
         }
         self.pool_exhausted.fetch_add(1, Relaxed);
         side.owes_writable = true;
@@ -222,13 +226,17 @@ impl<P: Port> Core<P> {
         }
     }
 
-    /// Enters a connection that needs this many blocks in the list of those that wait for some.
+    /// Enters a connection that needs this many blocks in the list of those that wait for some. The least of its refused
+    /// sends counts; an entry may also be left of the connection that had the place before.
     fn starve(&self, index: u32, side: &mut SendSide<P>, need: u32) {
-        if std::mem::replace(&mut side.starving, true) {
-            return;
-        }
         let mut starving = lock(&self.starving);
-        starving.push((index, need));
+        if std::mem::replace(&mut side.starving, true) {
+            if let Some(entry) = starving.iter_mut().find(|entry| entry.0 == index) {
+                entry.1 = entry.1.min(need);
+            }
+        } else {
+            starving.push((index, need));
+        }
         self.least_need.fetch_min(need, SeqCst);
     }
 
@@ -509,7 +517,7 @@ impl<P: Port> Core<P> {
         let result = self.send_locked(connection, index, side, &[piece], 0, None);
         let block = self.config.buffer_bytes as usize;
         match result {
-            Err(Status::PoolExhausted) if piece.len() > block => {
+            Err(Status::PoolExhausted | Status::Limit) if piece.len() > block => {
                 self.send_locked(connection, index, side, &[&piece[..block]], 0, None).map(|()| block)
             }
             other => other.map(|()| piece.len()),

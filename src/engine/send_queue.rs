@@ -69,10 +69,20 @@ impl SendQueue {
         self.sent
     }
 
+    /// Bytes taken that were not handed to the kernel, whether they wait or were thrown away.
+    pub fn unsent(&self) -> u64 {
+        self.taken - self.sent
+    }
+
     /// Blocks that a send of `len` bytes needs at this moment.
     pub fn blocks_for(&self, blocks: &Blocks, len: usize, token: u64) -> u32 {
         let mark = if token == 0 { 0 } else { self.marks.blocks_for(blocks, MARK_BYTES) };
         self.bytes.blocks_for(blocks, len) + mark
+    }
+
+    /// Blocks that such a send needs when nothing else is queued: the most.
+    pub fn blocks_when_empty(blocks: &Blocks, len: usize, token: u64) -> u32 {
+        Chain::new(blocks).blocks_for(blocks, len) + u32::from(token != 0)
     }
 
     /// Reserves the blocks for `len` more bytes and, for a token, its mark; None when the pool has not enough.
@@ -122,7 +132,13 @@ impl SendQueue {
                     self.bytes.consume(blocks, len);
                     self.sent += len as u64;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    #[cfg(feature = "simulation")]
+                    if super::mutant::is_on(super::mutant::Mutant::BlockInFlight) {
+                        self.bytes.give_head_early(blocks);
+                    }
+                    return Flushed::Blocked;
+                }
                 Err(error) => return Flushed::Failed(error),
             }
         }

@@ -63,6 +63,13 @@ impl Tasks {
         drop(executor);
     }
 
+    /// Whether a story is under way, and how many timers wait.
+    #[cfg(feature = "testing")]
+    pub fn counts(&self) -> (bool, usize) {
+        let has_stories = lock(&self.executor).as_ref().is_some_and(|executor| !executor.is_empty());
+        (has_stories, lock(&self.timers).waiting.len())
+    }
+
     /// Called by the waker; true when the worker must be told.
     pub fn wake(&self) -> bool {
         !self.woken.swap(true, Ordering::AcqRel)

@@ -148,6 +148,8 @@ impl wharf_engine_config {
                 WHARF_PORT_AUTO => PortChoice::Auto,
                 WHARF_PORT_EPOLL => PortChoice::Epoll,
                 WHARF_PORT_POLLING => PortChoice::Polling,
+                #[cfg(feature = "simulation")]
+                super::testing::WHARF_TEST_PORT_SIM => PortChoice::Sim,
                 other => return Err(unknown("port", other, "a WHARF_PORT_* constant")),
             },
             faults: config.flags & WHARF_ENGINE_FAULTS != 0,

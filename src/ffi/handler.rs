@@ -70,7 +70,8 @@ pub type wharf_on_receive =
 /// - conn: the connection
 /// - token: the one of the send
 /// - status: WHARF_OK: its last byte was handed to the system (which does not mean that it arrived: only an answer of
-///   the peer proves that); otherwise the reason for which it never will be
+///   the peer proves that); otherwise the reason for which it never will be (WHARF_E_CLOSED: a close of yours threw it
+///   away)
 pub type wharf_on_sent =
     Option<unsafe extern "C" fn(context: *mut c_void, conn: wharf_conn, token: u64, status: wharf_status)>;
 
@@ -99,7 +100,7 @@ pub type wharf_on_end = Option<unsafe extern "C" fn(context: *mut c_void, conn: 
 /// - context: the handler's
 /// - conn: the connection, or 0
 /// - reason: what ended it:
-///   - WHARF_OK: this side closed it, as asked
+///   - WHARF_OK: this side closed it, as asked; after WHARF_CLOSE_FLUSH all bytes have left
 ///   - WHARF_E_END_OF_STREAM: the peer ended its side, and this side followed
 ///   - WHARF_E_RESET: the peer reset it
 ///   - WHARF_E_IDLE, WHARF_E_FIRST_BYTE, WHARF_E_SEND_STALLED: the timeout of that name passed

@@ -60,7 +60,7 @@ unsafe impl CStruct for wharf_broadcast_result {
 /// Errors (nothing of it was taken):
 /// - WHARF_E_QUEUE_FULL: the connection's queue has no room for it: keep it and wait for on_writable
 /// - WHARF_E_POOL_EXHAUSTED: the engine's pool has no room for it: the same
-/// - WHARF_E_LIMIT: len is larger than send_queue_limit_bytes: split it, or use wharf_send_wait
+/// - WHARF_E_LIMIT: len is larger than send_queue_limit_bytes, or than the whole pool: split it, or use wharf_send_wait
 /// - WHARF_E_CLOSED: the sending side is closed
 /// - WHARF_E_INVALID_ARGUMENT: data is NULL although len is not 0, or len is more than half of the address space
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no connection has this handle (any more)

@@ -314,7 +314,7 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
         P::connect_result(&socket.socket)
     }
 
-    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
         self.0.port.resolve(host, port)
     }
 

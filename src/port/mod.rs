@@ -16,6 +16,8 @@ mod listen;
 mod options;
 pub mod polling;
 mod receive;
+#[cfg(feature = "simulation")]
+pub mod sim;
 mod sockaddr;
 pub mod socket;
 #[cfg(test)]
@@ -189,8 +191,8 @@ pub trait Port: Send + Sync + Sized + 'static {
     fn connect(&self, to: &Address, from: Option<&Address>, options: &StreamOptions) -> io::Result<Self::Socket>;
     /// How a connect ended, asked after Writable.
     fn connect_result(socket: &Self::Socket) -> io::Result<()>;
-    /// Resolves a host name; blocks, so it is called off the workers.
-    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+    /// Resolves a host name. Where the system's resolver blocks, it does so off the workers.
+    fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
     /// Sends as much as the kernel takes; never raises SIGPIPE, never blocks.
     fn send(socket: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;

@@ -25,6 +25,10 @@ pub(super) fn get(raw: RawSocket, level: libc::c_int, name: libc::c_int) -> io::
 
 /// Takes the error that waits on a socket (SO_ERROR); None when there is none.
 pub(super) fn take_error(raw: RawSocket) -> Option<io::Error> {
+    #[cfg(feature = "simulation")]
+    if super::sim::is_simulated(raw) {
+        return super::sim::take_error(raw);
+    }
     match get(raw, libc::SOL_SOCKET, libc::SO_ERROR) {
         Ok(0) => None,
         Ok(code) => Some(io::Error::from_raw_os_error(code)),

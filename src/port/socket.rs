@@ -152,7 +152,7 @@ pub(super) fn connect_result(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// Resolves a host name.
+/// Resolves a host name; blocks.
 pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
@@ -193,6 +193,10 @@ fn send_all(raw: RawSocket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 /// Reads what is there.
 #[inline(always)]
 pub(super) fn receive(raw: RawSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    #[cfg(feature = "simulation")]
+    if super::sim::is_simulated(raw) {
+        return super::sim::receive(raw, buffer);
+    }
     let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
     // SAFETY: the kernel writes at most `length` bytes to the buffer, which is borrowed mutably for the call.
     retry(|| unsafe { hot::recv(raw, pointer, length, libc::MSG_DONTWAIT) })
@@ -240,8 +244,9 @@ macro_rules! socket_calls {
         fn connect_result(socket: &Socket) -> io::Result<()> {
             socket::connect_result(socket)
         }
-        fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-            socket::resolve(host, port)
+        fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+            let host = host.to_owned();
+            smol::unblock(move || socket::resolve(&host, port))
         }
         #[inline(always)]
         fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -83,7 +83,6 @@ pub const WITHOUT_HANDLE: &[&str] = &[
     "wharf_status_text",
     "wharf_version",
     "wharf_version_text",
-    "wharf_test_panic_next",
 ];
 
 pub fn no_handler() -> wharf_handler {
