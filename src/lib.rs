@@ -11,3 +11,4 @@ mod likely;
 pub mod pool;
 pub mod port;
 pub mod status;
+mod sync;

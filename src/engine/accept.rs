@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering::*, fence};
+use std::sync::atomic::Ordering::*;
 
 use super::adopt::Place;
 use super::config::AtLimit;
@@ -74,9 +74,8 @@ pub(super) enum Pause {
 impl<P: Port> Core<P> {
     /// A place was given back: servers that wait for one accept again.
     pub(super) fn place_is_free(&self) {
-        // Either we see that a server waits, or it sees the place in its last look (see `pause_accepting`).
-        fence(SeqCst);
-        if self.servers_without_place.load(Relaxed) == 0 {
+        // Otherwise a server that begins to wait sees the place in its last look (see `pause_accepting`).
+        if !self.servers_without_place.must_be_told() {
             return;
         }
         let endpoints = lock(&self.endpoints);
@@ -97,8 +96,8 @@ impl<P: Port> Core<P> {
     pub(super) fn note_pause(&self, state: &mut State<P>, pause: Option<Pause>) -> Option<Pause> {
         let before = std::mem::replace(&mut state.pause, pause);
         match (before == Some(Pause::NoPlace), pause == Some(Pause::NoPlace)) {
-            (false, true) => _ = self.servers_without_place.fetch_add(1, SeqCst),
-            (true, false) => _ = self.servers_without_place.fetch_sub(1, SeqCst),
+            (false, true) => self.servers_without_place.enter(),
+            (true, false) => self.servers_without_place.leave(),
             _ => {}
         }
         before
@@ -133,9 +132,7 @@ impl<P: Port> Core<P> {
         drop(state);
         if why == Pause::NoPlace {
             endpoint.accept_pauses.fetch_add(1, Relaxed);
-            // A place may have become free between the refusal and the note.
-            fence(SeqCst);
-            if self.has_place(server) {
+            if self.servers_without_place.last_look(|| self.has_place(server)) {
                 self.resume_accepting(endpoint, server, why);
             }
         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::api::Close;
 use super::endpoint::Endpoint;
+use super::handshakes::AttentionMark;
 use super::send_queue::SendQueue;
 use crate::pool::blocks::Blocks;
 use crate::pool::permits::Permit;
@@ -68,7 +69,7 @@ pub struct Connection<P: Port> {
     /// Place in the endpoint's list of members; changed under that list's lock.
     pub(super) endpoint_place: AtomicU32,
     /// Stands in the worker's attention list.
-    pub(super) attention: AtomicBool,
+    pub(super) attention: AttentionMark,
     /// A send is on its way to the kernel, or the kernel had no room: the worker must look when the socket turns
     /// writable. Set before the system call, so that an edge in the middle of it is not lost.
     pub(super) send_unsettled: AtomicBool,
@@ -189,7 +190,7 @@ impl<P: Port> Connection<P> {
             send_stall_ms: AtomicU32::new(0),
             worker_place: AtomicU32::new(0),
             endpoint_place: AtomicU32::new(0),
-            attention: AtomicBool::new(false),
+            attention: AttentionMark::new(),
             send_unsettled: AtomicBool::new(false),
             user_data: AtomicUsize::new(0),
             send: Mutex::new(SendSide {

@@ -11,6 +11,7 @@ use super::connection::{Connection, Phase, SendSide};
 use super::cork;
 use super::endpoint::Endpoint;
 use super::events::Level;
+use super::handshakes::{WaitingServers, WorkerCall};
 use super::log::Line;
 use super::stats::Stats;
 use super::tasks::{Signal, Tasks};
@@ -36,8 +37,8 @@ pub struct Core<P: Port> {
     pub(super) workers: Box<[Outside<P>]>,
     pub(super) connections: Box<[Connection<P>]>,
     pub(super) slots: Arc<Slots>,
-    /// How many servers do not accept until a place is free.
-    pub(super) servers_without_place: AtomicU32,
+    /// Servers that do not accept until a place is free.
+    pub(super) servers_without_place: WaitingServers,
     pub(super) blocks: Blocks,
     pub(super) endpoints: Mutex<Endpoints<P>>,
     /// Told when an endpoint has gone.
@@ -93,10 +94,8 @@ pub struct Outside<P: Port> {
     pub(super) tasks: Tasks,
     /// Connections that it must look at.
     pub(super) attention: Mutex<Vec<u32>>,
-    /// There is something to do: a story can go on, a connection calls for attention, or the engine ends.
-    pub(super) is_asked: AtomicBool,
-    /// It waits, or is about to: whoever gives it work must wake it.
-    pub(super) sleeping: AtomicBool,
+    /// Whether there is something to do, and whether it must be woken for it.
+    pub(super) call: WorkerCall,
     pub(super) open: AtomicU32,
     /// Milliseconds since the engine began, read once a turn.
     pub(super) now_ms: AtomicU32,
@@ -262,7 +261,7 @@ impl<P: Port> Core<P> {
 
     /// Puts a connection on its worker's list, and wakes the worker if it waits.
     pub(super) fn call_attention(&self, connection: &Connection<P>, index: u32) {
-        if connection.attention.swap(true, AcqRel) {
+        if !connection.attention.set() {
             return;
         }
         let worker = &self.workers[connection.worker.load(Acquire) as usize];
@@ -327,8 +326,7 @@ impl<P: Port> Outside<P> {
             port,
             tasks: Tasks::new(),
             attention: Mutex::new(Vec::with_capacity(config.max_connections as usize)),
-            is_asked: AtomicBool::new(true),
-            sleeping: AtomicBool::new(false),
+            call: WorkerCall::new(),
             open: AtomicU32::new(0),
             now_ms: AtomicU32::new(0),
             foreign_sends_ms: AtomicU32::new(0),
@@ -341,8 +339,7 @@ impl<P: Port> Outside<P> {
 
     /// Tells it that there is something to do, and wakes it if it waits or is about to. What it is must be noted before.
     pub(super) fn ask(&self) {
-        self.is_asked.store(true, SeqCst);
-        if self.sleeping.swap(false, SeqCst) {
+        if self.call.ask() {
             self.port.wake();
         }
     }

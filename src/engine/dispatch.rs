@@ -82,7 +82,7 @@ impl<P: Port> Desk<'_, P> {
         if !self.state.clock_is_fresh {
             self.state.clock_is_fresh = true;
             // What calls for attention from here on is seen without waking anybody.
-            self.outside.sleeping.store(false, Release);
+            self.outside.call.wake_up();
             self.read_clock();
         }
     }
@@ -248,7 +248,7 @@ impl<P: Port> Desk<'_, P> {
     pub(super) fn attend(&mut self, index: u32, ring: &mut P::Ring) {
         let core = self.core;
         let connection = &core.connections[index as usize];
-        connection.attention.store(false, SeqCst);
+        connection.attention.clear();
         if connection.worker.load(Acquire) as usize != self.index {
             // The place was used again, by another worker, since we were called.
             return core.call_attention(connection, index);

@@ -11,6 +11,7 @@ use super::core::{Core, Endpoints, Life, Outside, extra_blocks, port_setup};
 use super::endpoint::Role;
 use super::events::Level;
 use super::failure::{Failure, Outcome};
+use super::handshakes::WaitingServers;
 use super::local;
 use super::registry;
 use super::stats::Stats;
@@ -48,7 +49,7 @@ impl<P: Port> Core<P> {
             log_level: config.log.as_ref().map_or(0, |log| log.level() as i32),
             connections: (0..most).map(|_| Connection::new(&blocks, first_generation)).collect(),
             slots: Slots::new(most),
-            servers_without_place: AtomicU32::new(0),
+            servers_without_place: WaitingServers::new(),
             blocks,
             endpoints: Mutex::new(Endpoints {
                 places: Vec::new(),

@@ -19,6 +19,7 @@ pub mod events;
 mod facade;
 pub mod failpoint;
 pub mod failure;
+mod handshakes;
 mod lifecycle;
 mod local;
 mod log;

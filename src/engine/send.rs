@@ -178,7 +178,7 @@ impl<P: Port> Core<P> {
         }
         outside.foreign_sends.store(count.saturating_add(1), Relaxed);
         let is_quick = || now_ms.wrapping_sub(outside.now_ms.load(Relaxed)) <= 1;
-        count >= BURST_PER_MS && (outside.sleeping.load(Relaxed) || is_quick())
+        count >= BURST_PER_MS && (outside.call.sleeps() || is_quick())
     }
 
     /// Reserves room in the queue and in the pool, or says which of them has none and remembers to tell when it has.

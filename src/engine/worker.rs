@@ -158,7 +158,7 @@ impl<P: Port> Worker<P> {
     fn turn_driven(&mut self, local: &Local, timeout_ns: Option<u64>) -> u32 {
         // The host may have been away for long; a worker thread has just ended its turn before.
         let mut desk = self.desk(local);
-        desk.outside.sleeping.store(false, SeqCst);
+        desk.outside.call.wake_up();
         desk.read_clock();
         let mut completions = self.do_what_is_asked(local);
         let core = Arc::clone(&self.core);
@@ -178,7 +178,7 @@ impl<P: Port> Worker<P> {
     /// Whether there is anything to do before the next wait.
     #[inline(always)]
     fn is_asked(&self, outside: &Outside<P>) -> bool {
-        self.state.corks_left || outside.is_asked.load(SeqCst)
+        self.state.corks_left || outside.call.is_asked()
     }
 
     /// Moves on the stories that can go on, and looks at the connections that called for attention.
@@ -189,7 +189,7 @@ impl<P: Port> Worker<P> {
             self.state.corks_left = self.core.flush_corks(local, outside.now_ms.load(Relaxed));
         }
         // Before the looks: who asks from here on is seen the next time.
-        if !outside.is_asked.swap(false, SeqCst) {
+        if !outside.call.take() {
             return 0;
         }
         self.run_stories(local);
@@ -201,13 +201,11 @@ impl<P: Port> Worker<P> {
     fn wait(&mut self, core: &Core<P>, outside: &Outside<P>, local: &Local, timeout_ns: Option<u64>) -> u32 {
         let mut desk = Desk { core, outside, index: self.index, local, state: &mut self.state };
         let timeout_ns = desk.time_to_wait(timeout_ns);
-        outside.sleeping.store(true, SeqCst);
-        let must_not_wait = outside.is_asked.load(SeqCst) || desk.state.corks_left;
+        let must_not_wait = outside.call.fall_asleep() || desk.state.corks_left;
         let timeout_ns = if unlikely(must_not_wait) { Some(0) } else { timeout_ns };
         desk.state.clock_is_fresh = false;
         let waited = outside.port.wait(&mut self.ring, timeout_ns, &mut desk);
-        // Who still sees it sleep wakes it once more than needed.
-        outside.sleeping.store(false, Release);
+        outside.call.wake_up();
         if !desk.state.clock_is_fresh {
             desk.read_clock();
         }
@@ -229,8 +227,7 @@ impl<P: Port> Worker<P> {
         if let Err(error) = outside.port.set_alarm(due_ns) {
             core.log(Level::Error, format_args!("the alarm of the engine's descriptor failed: {error}"));
         }
-        outside.sleeping.store(true, SeqCst);
-        if self.is_asked(outside) {
+        if outside.call.fall_asleep() || self.state.corks_left {
             outside.port.wake();
         }
     }

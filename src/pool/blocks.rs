@@ -7,10 +7,10 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io::IoSlice;
 use std::ptr::NonNull;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::lock;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 const NONE: u32 = u32::MAX;
 /// What `calloc` gives anyway: a larger alignment would make the allocator write zeros over the whole pool at the start.
@@ -44,7 +44,7 @@ impl Blocks {
     /// Sets aside `count` blocks (at least 1) of `block_bytes` each, zeroed, and `extra` ones beside them that count as
     /// reserved from the start: their holders may take them at any time, and reserve others in their stead.
     pub fn new(count: u32, extra: u32, block_bytes: u32) -> Blocks {
-        static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+        static NEXT_ID: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
         let all = count.checked_add(extra).filter(|all| *all < NONE).expect("bounded by the configuration");
         assert!(count >= 1 && block_bytes >= 1, "an empty pool");
         let layout = Self::layout(all, block_bytes);

@@ -5,7 +5,9 @@ pub mod handle;
 pub mod permits;
 pub mod slots;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// Locks although a thread may have panicked while it held the lock: every critical section of this library leaves its
 /// data whole at each point where it can panic, and a contained panic must not stop the rest of the engine.

@@ -1,7 +1,8 @@
 //! A counting semaphore that never blocks: one permit for each connection of a server.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// How many may be taken, and how many are.
 #[derive(Debug)]

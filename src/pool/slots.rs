@@ -2,9 +2,10 @@
 //! among few, so that connections that come and go find their memory in the processor's cache.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::lock;
+use crate::sync::Mutex;
 
 /// Places that take turns while there are no more connections than these.
 const TURNS: usize = 256;
