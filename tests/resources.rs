@@ -172,6 +172,26 @@ on_every_port! {
         assert_eq!(unsafe { wharf_server_start(server.0, std::ptr::null_mut()) }, WHARF_E_STALE);
     }
 
+    fn an_engine_that_is_destroyed_as_soon_as_it_is_made_ends(port) {
+        // One in some ten thousand did not, when a worker looked for the end before it took the call.
+        const ENGINES: usize = 20_000;
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for _ in 0..ENGINES {
+                let engine = Engine::with(port, |config| {
+                    config.workers = 2;
+                    config.max_connections = 8;
+                    config.pool_bytes = 1 << 16;
+                });
+                assert_eq!(engine.destroy(0), WHARF_OK);
+                tell.send(()).unwrap();
+            }
+        });
+        for number in 0..ENGINES {
+            told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("engine {number} did not end"));
+        }
+    }
+
     fn an_engine_may_be_destroyed_while_a_hundred_threads_send(port) {
         let engine = Engine::with(port, |config| config.workers = 2);
         let recorder = Recorder::forgetful(|_| {});

@@ -117,10 +117,11 @@ impl<P: Port> Worker<P> {
                 let _ = self.contained(local, |worker| {
                     loop {
                         if unlikely(worker.is_asked(outside)) {
+                            worker.do_what_is_asked(local);
+                            // After the call was taken: before, it could come between the look and the taking, and be lost.
                             if core.exiting.load(SeqCst) {
                                 return;
                             }
-                            worker.do_what_is_asked(local);
                         }
                         worker.wait(&core, outside, local, None);
                     }
