@@ -199,7 +199,8 @@ impl Parts<'_> {
         };
         if host.contains(':') {
             let (ip, port) = if text.parse::<Ipv6Addr>().is_ok() { (text, "8088") } else { (host, port) };
-            return Err(wrong(text, format_args!("an IPv6 address needs brackets; write it as \"[{ip}]:{port}\"")));
+            let advice = format!("[{ip}]:{port}");
+            return Err(wrong(text, format_args!("an IPv6 address needs brackets; write it as {advice:?}")));
         }
         let port = port_number(text, host, port)?;
         if matches!(host, "" | "*") {
@@ -239,7 +240,8 @@ fn ipv6(text: &str, rest: &str) -> Result<Address, AddressError> {
         })?,
     };
     let Some(port) = after.strip_prefix(':') else {
-        return Err(wrong(text, format_args!("no port; write it as \"[{host}]:8088\"")));
+        let advice = format!("[{host}]:8088");
+        return Err(wrong(text, format_args!("no port; write it as {advice:?}")));
     };
     let port = port_number(text, &format!("[{host}]"), port)?;
     Ok(Address::from(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope_id))))
