@@ -319,7 +319,8 @@ fn an_alarm_makes_the_descriptor_readable<P: Port>() {
     for _ in 0..2 {
         let at_ns = scene.port.now_ns() + 40_000_000;
         scene.port.set_alarm(Some(at_ns)).unwrap();
-        assert!(!is_readable(raw, 10));
+        // On a loaded machine the short look may take long.
+        assert!(!is_readable(raw, 10) || scene.port.now_ns() >= at_ns, "before its time");
         assert!(is_readable(raw, 5_000));
         assert!(scene.port.now_ns() >= at_ns);
         assert_eq!(scene.wait(0), 0);
