@@ -1,13 +1,14 @@
 //! The three system calls of a message. On Linux they are made without the C library's functions of the same names, which
 //! are cancellation points (pthreads(7)): two atomic operations around each call, and a thread that is cancelled in
-//! one of them would be unwound through the engine.
+//! one of them would be unwound through the engine. AddressSanitizer, which cannot see that, has them made by the
+//! C library (`--cfg wharf_libc_calls`).
 
 use std::ffi::c_void;
 use std::io;
 
 use super::RawSocket;
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64", target_pointer_width = "64"))]
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_pointer_width = "64", not(wharf_libc_calls)))]
 mod system {
     use std::arch::asm;
 
@@ -66,7 +67,7 @@ mod system {
     }
 }
 
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_pointer_width = "64")))]
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_pointer_width = "64", not(wharf_libc_calls))))]
 mod system {
     use super::*;
 

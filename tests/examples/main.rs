@@ -215,6 +215,16 @@ conversations! {
             assert!(output.contains("every function did what it should"), "{output}");
         }
     }
+
+    threads_that_send_close_and_stop_at_once_agree(_examples, under) {
+        let name = if under == Under::Valgrind { "threads_vg" } else { "threads" };
+        let program = compile(installation().unwrap(), &root().join("tests/c/threads.c"), name);
+        let rounds = if under == Under::Valgrind { "8" } else { "40" };
+        for port in ["epoll", "polling"] {
+            let output = run(command(&program, under).args([port, rounds]));
+            assert!(output.contains("the threads agree"), "{output}");
+        }
+    }
 }
 
 /// Bytes that differ at each place.

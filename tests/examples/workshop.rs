@@ -50,6 +50,10 @@ pub fn installation() -> Option<&'static Path> {
         if !(has("make") && has("cc") && has("pkg-config")) {
             return None;
         }
+        // An installation that is there already: tools/sanitize.sh has one with its own flags.
+        if let Some(prefix) = std::env::var_os("WHARF_PREFIX") {
+            return Some(prefix.into());
+        }
         let prefix = scratch("prefix");
         let _ = std::fs::remove_dir_all(&prefix);
         run(&mut make(&["install", &format!("PREFIX={}", prefix.display())]));
@@ -82,12 +86,17 @@ pub fn build_examples(prefix: &Path, name: &str, arguments: &[&str]) -> PathBuf 
 /// Compiles one C file against the installation.
 pub fn compile(prefix: &Path, source: &Path, name: &str) -> PathBuf {
     let program = scratch(name);
-    let flags = run(Command::new("pkg-config")
-        .args(["--cflags", "--libs", "wharf"])
-        .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig")));
-    let mut command = Command::new("cc");
+    let ask = |question: &[&str]| {
+        run(Command::new("pkg-config").args(question).arg("wharf").env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig")))
+    };
+    let mut command = Command::new(std::env::var_os("CC").unwrap_or("cc".into()));
     command.args(["-std=c99", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o"]).arg(&program).arg(source);
-    command.args(flags.split_whitespace()).arg(format!("-Wl,-rpath,{}", prefix.join("lib").display()));
+    command.args(ask(&["--cflags"]).split_whitespace());
+    if std::env::var_os("STATIC").is_some() {
+        command.arg(prefix.join("lib/libwharf.a")).args(ask(&["--variable=static_libs"]).split_whitespace());
+    } else {
+        command.args(ask(&["--libs"]).split_whitespace()).arg(format!("-Wl,-rpath,{}", prefix.join("lib").display()));
+    }
     run(&mut command);
     program
 }
