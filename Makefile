@@ -5,6 +5,9 @@
 # make header     include/wharf.h anew from the sources
 # make bench      speed and memory beside the usual libraries: QUICK=1, ONLY=wharf,libuv, SCENARIO=churn, ROUNDS=5
 # make bench-instructions   instructions of a message against their budgets
+# make sanitize   AddressSanitizer, LeakSanitizer, ThreadSanitizer: tests in Rust, programs in C
+# make loom       the handshakes between threads, in every order
+# make fuzz       SECONDS=60 for each target: addresses, structs, sequences of calls
 # make lint fmt clean
 
 CARGO   ?= cargo
@@ -79,19 +82,34 @@ uninstall:
 
 include benches/benches.mk
 
+# docs/checks.md tells what these see, and what not.
+sanitize:
+	tools/sanitize.sh
+
+loom:
+	CARGO_TARGET_DIR=$(TARGET)/loom $(CARGO) test --release --manifest-path tests/loom/Cargo.toml --test models
+
+SECONDS ?= 60
+fuzz:
+	tools/fuzz.sh $(SECONDS)
+
 # build.rs writes the header into its OUT_DIR; the newest one is the one of these sources.
 header: $(RELEASE)/$(SHARED)
 	cp "$$(ls -t $(TARGET)/*/build/wharf-*/out/wharf.h | head -n 1)" include/wharf.h
 
 fmt:
 	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path tests/loom/Cargo.toml
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 lint:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/loom/Cargo.toml
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets --all-features -- -D warnings
 
 clean:
 	$(CARGO) clean
 
 FORCE:
-.PHONY: all demo test install uninstall header fmt lint clean FORCE
+.PHONY: all demo test sanitize loom fuzz install uninstall header fmt lint clean FORCE
