@@ -131,7 +131,6 @@ thread() {
   make_cc thread "$libs/librustc-stable_rt.tsan.a"
   c_programs thread "$flags" "$locks$link"
   planted ThreadSanitizer "$out/planted-thread-c" race "data race"
-  planted ThreadSanitizer "$out/planted-thread-c" use-after-free "heap-use-after-free"
   say "ThreadSanitizer: tests in Rust"
   RUSTFLAGS=$linked cargo test -q --features testing --target $triple "${tests[@]}" -- "${skips[@]}"
   say "ThreadSanitizer: programs in C"

@@ -14,7 +14,13 @@ pub fn root() -> &'static Path {
 }
 
 pub fn scratch(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+    // Programs that are built with other flags must not take the place of those that are not.
+    let folder = match std::env::var_os("WHARF_PREFIX") {
+        Some(prefix) => Path::new(&prefix).join("scratch"),
+        None => env!("CARGO_TARGET_TMPDIR").into(),
+    };
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join(name)
 }
 
 /// Whether a tool is there. One that is missing is said aloud; where tools are required, it is a failure.

@@ -69,3 +69,55 @@ fn blocks_are_reserved_before_they_are_taken_and_all_come_back() {
         assert_eq!((blocks.in_use(), blocks.available()), (0, 2));
     });
 }
+
+/// Two threads that look first and then take what they saw.
+fn look_then_take(looks_and_takes: fn(&Arc<Permits>, &Arc<Slots>)) {
+    explore(None, move || {
+        let (permits, slots) = (Permits::new(1), Slots::new(1));
+        let other = {
+            let (permits, slots) = (permits.clone(), slots.clone());
+            thread::spawn(move || looks_and_takes(&permits, &slots))
+        };
+        looks_and_takes(&permits, &slots);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+#[should_panic(expected = "the permit was gone")]
+fn a_look_at_the_count_is_no_permit() {
+    look_then_take(|permits, _| {
+        if permits.taken() == 0 {
+            drop(permits.try_take().expect("the permit was gone"));
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "the place was gone")]
+fn a_look_at_the_free_places_is_no_place() {
+    look_then_take(|_, slots| {
+        if slots.free() > 0 {
+            drop(slots.take().expect("the place was gone"));
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "a block was taken that was not reserved")]
+fn without_a_reservation_a_send_is_cut_in_two() {
+    explore(Some(3), || {
+        let blocks = Arc::new(Blocks::new(2, 0, 8));
+        let push = |blocks: &Blocks| {
+            let mut chain = Chain::new(blocks);
+            chain.push_reserved(blocks, &[1; 12]);
+            chain.clear(blocks);
+        };
+        let other = {
+            let blocks = blocks.clone();
+            thread::spawn(move || push(&blocks))
+        };
+        push(&blocks);
+        other.join().unwrap();
+    });
+}
