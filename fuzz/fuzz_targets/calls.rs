@@ -148,6 +148,7 @@ impl World<'_> {
             on_end: (choice & 2 == 0).then_some(on_end),
             on_close: Some(on_close),
             on_drop: Some(on_drop),
+            on_admit: None,
         }
     }
 

@@ -75,7 +75,7 @@ impl Told {
 
     /// Every status is one of the table, and the text is terminated and UTF-8.
     fn check(&self, status: wharf_status) {
-        assert!((WHARF_E_FIRST_BYTE..=WHARF_OK).contains(&status) && status != WHARF_E_PANIC, "status {status}");
+        assert!((WHARF_E_TOO_SLOW..=WHARF_OK).contains(&status) && status != WHARF_E_PANIC, "status {status}");
         let len = self.0.layout.size();
         // SAFETY: `len` bytes are there.
         let bytes = unsafe { std::slice::from_raw_parts(self.0.place, len) };
@@ -169,6 +169,11 @@ fn servers(data: &[u8], choice: u8, told: &Told) {
     let (mut config, text) = with_text(data, choice, size_of::<wharf_server_config>());
     let pointer = text.as_ref().map_or(null(), |text| text.as_ptr());
     config.set(std::mem::offset_of!(wharf_server_config, address), pointer);
+    // The same text as a list of address blocks, now as the one, now as the other.
+    let list = if choice & 16 == 0 { null() } else { pointer };
+    let (allow, deny) = if choice & 32 == 0 { (list, null()) } else { (null(), list) };
+    config.set(std::mem::offset_of!(wharf_server_config, allow), allow);
+    config.set(std::mem::offset_of!(wharf_server_config, deny), deny);
     let handler = handler(data, choice);
     let engine = caller_driven();
     let mut server = u64::MAX;
