@@ -110,6 +110,11 @@ def main():
     failed = False
     for name in [name for name in PATHS if any(name.startswith(chosen) for chosen in options.only.split(","))]:
         now = measure(options.build, PATHS[name])
+        # Whether events come together or one by one is chance, and what that adds is no property of the code: the least of
+        # three counts.
+        for _ in range(2):
+            if options.accept or now["instructions"] > budgets.get(name, now)["instructions"] * TOLERANCE:
+                now = min(now, measure(options.build, PATHS[name]), key=lambda each: each["instructions"])
         if options.accept:
             budgets[name] = now
             print(f"{name}: {now['instructions']} instructions, accepted")

@@ -107,6 +107,9 @@ pub struct Outside<P: Port> {
     pub(super) callback_total_ns: AtomicU64,
 }
 
+/// At most one of so many blocks of the pool backs what callbacks send.
+const SHARE_OF_BACKING: u32 = 8;
+
 /// A connection, its handle taken apart, and its lock.
 pub(super) type Locked<'a, P> = (&'a Connection<P>, Handle, MutexGuard<'a, SendSide<P>>);
 
@@ -119,9 +122,11 @@ pub(super) fn port_setup(config: &EngineConfig) -> PortSetup {
     }
 }
 
-/// Blocks beside those of the configuration: they back what the workers' callbacks have sent.
+/// Blocks of the pool that are set apart: they back what the workers' callbacks have sent.
 pub(super) fn extra_blocks(config: &EngineConfig) -> u32 {
-    config.workers * cork::backing_blocks(config.buffer_bytes)
+    let backing = config.workers.saturating_mul(cork::backing_blocks(config.buffer_bytes));
+    // A small pool is left whole: what callbacks send waits in its blocks from the beginning.
+    if backing <= config.blocks() / SHARE_OF_BACKING { backing } else { 0 }
 }
 
 /// Bytes of heap that an engine of this (validated) configuration sets aside.
@@ -135,7 +140,7 @@ pub(super) fn footprint<P: Port>(config: &EngineConfig) -> u64 {
     connections * connection
         + Slots::heap_bytes(config.max_connections)
         + 2 * list
-        + Blocks::heap_bytes(config.blocks() + extra_blocks(config), config.buffer_bytes)
+        + Blocks::heap_bytes(config.blocks(), config.buffer_bytes)
         + u64::from(config.workers) * worker
 }
 

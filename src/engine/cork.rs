@@ -3,7 +3,8 @@
 //! The first connection that a callback sends to has its bytes in the worker's own buffer, apart from the queue, so the
 //! usual case - an answer - touches no memory that another thread writes. Whatever else a callback sends waits in the
 //! queues of its connections; when those are many they leave a few at a time, and what arrives meanwhile is looked at in
-//! between: what it makes a callback send then leaves together with what waits still. Either way the pool has room for it: nothing that was taken can fail for want of blocks.
+//! between: what it makes a callback send then leaves together with what waits still. Either way the pool has room for it:
+//! nothing that was taken can fail for want of blocks.
 
 use std::collections::VecDeque;
 
@@ -29,7 +30,7 @@ pub struct Cork {
     backing: u32,
 }
 
-/// Blocks that back one worker's buffer. Each pool has that many extra ones for each worker.
+/// Blocks that back one worker's buffer. A pool sets that many apart for each worker, unless it is small.
 pub fn backing_blocks(block_bytes: u32) -> u32 {
     CORK_BYTES.div_ceil(block_bytes as usize) as u32
 }
@@ -40,14 +41,14 @@ pub fn heap_bytes(max_connections: u32) -> u64 {
 }
 
 impl Cork {
-    /// Nothing is held back. The extra blocks of the pool are the backing.
-    pub fn new(max_connections: u32, block_bytes: u32) -> Cork {
+    /// Nothing is held back. So many blocks that the pool has set apart are the backing; none: the buffer is not used.
+    pub fn new(max_connections: u32, backing: u32) -> Cork {
         Cork {
             bytes: Vec::with_capacity(CORK_BYTES),
             index: 0,
             queued: VecDeque::with_capacity(max_connections as usize),
-            is_backed: true,
-            backing: backing_blocks(block_bytes),
+            is_backed: backing > 0,
+            backing,
         }
     }
 
@@ -68,7 +69,7 @@ impl Cork {
 
     #[cold]
     fn back(&mut self, blocks: &Blocks) -> bool {
-        self.is_backed = blocks.reserve(self.backing);
+        self.is_backed = self.backing > 0 && blocks.reserve(self.backing);
         self.is_backed
     }
 

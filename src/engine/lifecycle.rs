@@ -40,7 +40,7 @@ impl<P: Port> Core<P> {
             rings.push(ring);
         }
         let most = config.max_connections;
-        let blocks = Blocks::new(config.blocks(), extra_blocks(&config), config.buffer_bytes);
+        let blocks = Blocks::new(config.blocks() - extra_blocks(&config), extra_blocks(&config), config.buffer_bytes);
         let core = Arc::new_cyclic(|me: &Weak<Core<P>>| Core {
             me: me.clone(),
             handle,

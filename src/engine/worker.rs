@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 
 use super::accept::Pace;
 use super::api::Close;
-use super::core::{Core, Outside};
+use super::core::{Core, Outside, extra_blocks};
 use super::cork::Cork;
 use super::endpoint::Endpoint;
 use super::events::Level;
@@ -85,7 +85,10 @@ impl<P: Port> Worker<P> {
             place: core.handle.engine,
             worker: index as u32,
             engine: core.clone(),
-            cork: std::cell::RefCell::new(Cork::new(core.config.max_connections, core.config.buffer_bytes)),
+            cork: std::cell::RefCell::new(Cork::new(
+                core.config.max_connections,
+                extra_blocks(&core.config) / core.config.workers,
+            )),
         };
         Worker {
             core: core.clone(),

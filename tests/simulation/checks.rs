@@ -76,9 +76,7 @@ fn of_the_engine(stats: &wharf_stats, counts: &wharf_test_counts) {
     must(stats.closed == by_reason, "closed is not the sum of its reasons");
     must(stats.open <= max_connections, "more connections than max_connections");
     must(stats.pool_blocks_in_use <= stats.pool_blocks, "more blocks in use than there are");
-    // What a callback sent, and the kernel did not take, may be in the blocks beside the pool (docs/limits.md).
-    let beside = counts.extra_blocks * model(|model| model.buffer_bytes as u64);
-    must(stats.queued_bytes <= pool_bytes + beside, "more bytes queued than the pool has");
+    must(stats.queued_bytes <= pool_bytes, "more bytes queued than the pool has");
     must(counts.permits == counts.server_members, "permits that are taken are not the servers' connections");
     must(counts.members == stats.open, "members are not the open connections");
     must(counts.members <= counts.places, "more connections than places");

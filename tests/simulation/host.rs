@@ -115,8 +115,11 @@ pub fn send(place: usize) {
 
 /// Whether an empty pool has room for a send.
 fn fits_the_pool(len: usize, token: u64) -> bool {
-    let (pool, block) = model(|model| (model.pool_bytes, model.buffer_bytes));
-    (len.div_ceil(block) + usize::from(token != 0)) * block <= pool as usize
+    let (engine, block) = model(|model| (model.engine, model.buffer_bytes));
+    let mut stats = common::stats();
+    // SAFETY: the struct lives for the call.
+    let status = unsafe { wharf_engine_stats(engine, &mut stats) };
+    status != WHARF_OK || len.div_ceil(block) + usize::from(token != 0) <= stats.pool_blocks as usize
 }
 
 fn was_sent(place: usize, data: &[u8], token: u64, status: wharf_status) {
