@@ -2,8 +2,9 @@
 //! kind, and that are forged: nothing panics, no call waits, every status is one of the table, the callbacks of each
 //! connection come in their order, each context is dropped exactly once, and in the end every handle is stale.
 //!
-//! The engine is driven by this thread. Its peers are its own clients, over Unix sockets of the abstract namespace (TCP
-//! would run out of ports within seconds) and, now and then, over TCP.
+//! The engine is driven by this thread, and its peers are its own clients. The first byte of the input chooses where it
+//! lives: on the system's sockets - Unix sockets of the abstract namespace (TCP would run out of ports within seconds) and,
+//! now and then, TCP -, or in a simulated network, without faults or with all of them.
 
 #![no_main]
 
@@ -14,10 +15,11 @@ use std::ptr::{null, null_mut};
 
 use libfuzzer_sys::fuzz_target;
 use wharf::ffi::*;
+use wharf::port::sim::{self, faults};
 use wharf::status::*;
 
-/// Where the engine lives. With the simulated port this is WHARF_PORT_SIMULATED, and its world is made before the engine.
-const PORT: u32 = WHARF_PORT_AUTO;
+/// How often each kind of fault occurs in the simulated network: of 65,536 occasions.
+const ODDS: u16 = 1_500;
 /// Calls that callbacks make inside callbacks of nested turns.
 const DEEPEST: u32 = 3;
 const MOST_CALLS: u32 = 200;
@@ -57,6 +59,7 @@ enum Life {
 struct World<'a> {
     script: Script<'a>,
     engine: wharf_engine,
+    is_simulated: bool,
     handles: RefCell<Vec<u64>>,
     /// Where its servers listen.
     addresses: RefCell<Vec<CString>>,
@@ -164,7 +167,8 @@ impl World<'_> {
         }
         let choice = self.script.byte();
         let address = match choice % 8 {
-            0 => CString::new("127.0.0.1:0").unwrap(),
+            0 => c"127.0.0.1:0".to_owned(),
+            _ if self.is_simulated => c"127.0.0.1:0".to_owned(),
             _ => {
                 self.next.set(self.next.get() + 1);
                 CString::new(format!("unix:@wharf-fuzz-{}-{}", std::process::id(), self.next.get())).unwrap()
@@ -202,7 +206,7 @@ impl World<'_> {
         }
         let choice = self.script.byte();
         let addresses = self.addresses.borrow();
-        let nobody = CString::new("unix:@wharf-fuzz-nobody").unwrap();
+        let nobody = if self.is_simulated { c"127.0.0.1:9" } else { c"unix:@wharf-fuzz-nobody" }.to_owned();
         let address = addresses.get(usize::from(choice) % (addresses.len() + 1)).unwrap_or(&nobody);
         let mut config: wharf_client_config = zeroed();
         config.struct_size = size_of::<wharf_client_config>();
@@ -476,11 +480,11 @@ unsafe extern "C" fn on_log(_context: *mut c_void, _level: i32, message: *const 
     assert!(!message.contains("fault inside"), "{message}");
 }
 
-fn engine() -> wharf_engine {
+fn engine(port: u32) -> wharf_engine {
     let mut config: wharf_engine_config = zeroed();
     config.struct_size = size_of::<wharf_engine_config>();
     config.flags = WHARF_ENGINE_CALLER_DRIVEN;
-    config.port = PORT;
+    config.port = port;
     config.max_connections = 6;
     config.buffer_bytes = 256;
     config.pool_bytes = 4096;
@@ -493,10 +497,21 @@ fn engine() -> wharf_engine {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let engine = engine();
+    let script = Script { data: Cell::new(data), calls_left: Cell::new(MOST_CALLS) };
+    let choice = script.byte();
+    let is_simulated = choice & 1 == 1;
+    if is_simulated {
+        let rooms = if choice & 4 == 0 { (4096, 4096) } else { (100, 100) };
+        sim::begin(&sim::Setup { seed: choice.into(), descriptor_limit: u32::MAX, rooms, names: Vec::new() });
+    }
+    let engine = engine(if is_simulated { WHARF_TEST_PORT_SIM } else { WHARF_PORT_AUTO });
+    if is_simulated && choice & 2 == 2 {
+        sim::set_faults(faults::ALL, [ODDS; faults::CLASSES]);
+    }
     let world = World {
-        script: Script { data: Cell::new(data), calls_left: Cell::new(MOST_CALLS) },
+        script,
         engine,
+        is_simulated,
         handles: RefCell::new(vec![engine]),
         addresses: RefCell::default(),
         lives: RefCell::default(),
@@ -509,6 +524,9 @@ fuzz_target!(|data: &[u8]| {
     WORLD.set((&raw const world).cast());
     while !world.script.ended() {
         world.one_call();
+    }
+    if is_simulated {
+        sim::set_faults(0, [0; faults::CLASSES]);
     }
     // Gone already, when one of the calls destroyed it.
     let ended = unsafe { wharf_engine_destroy(engine, 0) };
