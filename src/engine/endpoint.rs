@@ -142,7 +142,7 @@ impl<P: Port> Endpoint<P> {
         if let Some(moved) = book.members.get(place) {
             connections[*moved as usize].endpoint_place.store(place as u32, Relaxed);
         }
-        book.totals.add_traffic(sums);
+        book.totals.traffic.add(sums);
         book.totals.closed += 1;
         book.totals.closed_by.count(reason);
         book.last_reason = Some(reason);
@@ -156,7 +156,7 @@ impl<P: Port> Endpoint<P> {
         stats.open = book.members.len() as u64;
         for index in &book.members {
             let connection = &connections[*index as usize];
-            stats.add_traffic(&connection.traffic(&lock(&connection.send)));
+            stats.traffic.add(&connection.traffic(&lock(&connection.send)));
         }
         stats.accept_pauses = self.accept_pauses.load(Relaxed);
         stats.descriptor_exhaustions = self.descriptor_exhaustions.load(Relaxed);
@@ -178,31 +178,9 @@ impl<P: Port> Connection<P> {
     }
 }
 
-impl Stats {
-    fn add_traffic(&mut self, from: &Traffic) {
-        self.bytes_in += from.bytes_in;
-        self.bytes_out += from.bytes_out;
-        self.messages_in += from.messages_in;
-        self.messages_out += from.messages_out;
-        self.queue_full += from.queue_full;
-        self.queued_bytes += from.queued_bytes;
-    }
-
-    fn traffic(&self) -> Traffic {
-        Traffic {
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            messages_in: self.messages_in,
-            messages_out: self.messages_out,
-            queued_bytes: self.queued_bytes,
-            queue_full: self.queue_full,
-        }
-    }
-}
-
 /// Adds an endpoint's counters to the engine's.
 pub fn add_stats(to: &mut Stats, from: &Stats) {
-    to.add_traffic(&from.traffic());
+    to.traffic.add(&from.traffic);
     to.accepted += from.accepted;
     to.connected += from.connected;
     to.connect_failures += from.connect_failures;

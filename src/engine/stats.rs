@@ -20,6 +20,18 @@ pub struct Traffic {
     pub queue_full: u64,
 }
 
+impl Traffic {
+    /// Adds another's.
+    pub fn add(&mut self, from: &Traffic) {
+        self.bytes_in += from.bytes_in;
+        self.bytes_out += from.bytes_out;
+        self.messages_in += from.messages_in;
+        self.messages_out += from.messages_out;
+        self.queue_full += from.queue_full;
+        self.queued_bytes += from.queued_bytes;
+    }
+}
+
 /// Counters of an engine, a server or a client. Conservation: `accepted + connected = open + closed`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
@@ -39,18 +51,8 @@ pub struct Stats {
     pub refused_at_limit: u64,
     /// Connections that were accepted and reset at the limit of one address.
     pub refused_per_ip: u64,
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// Bytes handed to the kernel.
-    pub bytes_out: u64,
-    /// Receives delivered.
-    pub messages_in: u64,
-    /// Sends taken.
-    pub messages_out: u64,
-    /// Bytes that wait in queues now.
-    pub queued_bytes: u64,
-    /// Sends refused because a queue was full.
-    pub queue_full: u64,
+    /// What its connections, gone and here, have moved.
+    pub traffic: Traffic,
     /// Sends refused because the pool was exhausted (engine only).
     pub pool_exhausted: u64,
     /// Blocks of the pool (engine only).
