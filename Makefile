@@ -1,7 +1,7 @@
 # make            the release library, shared and static
 # make demo       an echo server and a client that talk to each other, here, now
 # make test       every test, on both ports and in the simulated world
-# make sim        SEEDS=1000000: play that many seeds; SEED=7: play one and tell its story (docs/simulation.md)
+# make sim        SEEDS=1000000: run that many seeds; SEED=7: run one and print its trace (docs/simulation.md)
 # make install    PREFIX=/usr/local, DESTDIR= for packagers
 # make header     include/wharf.h anew from the sources
 # make bench      speed and memory beside the usual libraries: QUICK=1, ONLY=wharf,libuv, SCENARIO=churn, ROUNDS=5
@@ -9,7 +9,7 @@
 # make hostile    honest clients beside hostile peers, in figures: SECONDS=3, ONLY=reset-flood
 # make soak       everything again and again, watched for growth: MINUTES=30, LEAK=memory, OUT=docs
 # make sanitize   AddressSanitizer, LeakSanitizer, ThreadSanitizer: tests in Rust, programs in C
-# make loom       the handshakes between threads, in every order
+# make loom       the wake-ups between threads, in every order
 # make fuzz       SECONDS=60 for each target: addresses, structs, sequences of calls
 # make lint fmt clean
 

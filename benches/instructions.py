@@ -22,7 +22,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUDGETS = os.path.join(HERE, "instructions.json")
 MOST_FUNCTIONS = 40
 
-# Most of the load's scenarios play a twentieth of their messages before they measure.
+# Most of the load's scenarios run a twentieth of their messages before they measure.
 WARMED = 1.05
 # name: (server mode and keys, load scenario and keys, few, many, how many units one message is, callgrind's options)
 PATHS = {

@@ -1,4 +1,4 @@
-/* The load: plays one scenario against a server, compares every byte, reads the server's CPU and memory.
+/* The load: runs one scenario against a server, compares every byte, reads the server's CPU and memory.
  *
  *   load SCENARIO PORT SERVER_PID [KEY=NUMBER ...]
  *

@@ -54,7 +54,7 @@ static void blocker_receive(struct connection *c) {
   if (blocker_has == 0) block_answers++;
 }
 
-static void play(struct pace *p, uint64_t messages) {
+static void pace_messages(struct pace *p, uint64_t messages) {
   struct epoll_event events[EVENTS];
   uint64_t *answers = calloc((size_t)p->count, sizeof *answers), *base = calloc((size_t)p->count, sizeof *base);
   if (answers == NULL || base == NULL) fail("no memory");
@@ -102,15 +102,15 @@ static void play(struct pace *p, uint64_t messages) {
   free(base);
 }
 
-static void play_measured(struct pace *p, uint64_t messages) {
+static void pace_measured(struct pace *p, uint64_t messages) {
   exchange(p->all, p->count, p->bytes, (uint64_t)p->count, NULL);
-  do play(p, messages / 20 + 1);
+  do pace_messages(p, messages / 20 + 1);
   while (warming());
   p->each = calloc((size_t)p->count, sizeof *p->each);
   if (p->each == NULL) fail("no memory");
   block_answers = 0;
   measure_begin();
-  play(p, messages);
+  pace_messages(p, messages);
   measure_end();
 }
 
@@ -124,7 +124,7 @@ void scenario_rate(void) {
   struct pace pace = { .all = connect_all(connections), .count = connections, .bytes = (size_t)bytes,
                        .gap_ns = 1e9 / (double)per_second, .spins = spins };
   uint64_t messages = (uint64_t)(seconds * (double)per_second) + 1;
-  play_measured(&pace, messages);
+  pace_measured(&pace, messages);
   static struct histogram all;
   for (long i = 0; i < connections; i++) histogram_merge(&all, &pace.each[i]);
   report(messages, messages * (uint64_t)bytes, connections, &all, "\"paced\": true, ");
@@ -150,7 +150,7 @@ void scenario_block(void) {
                        .blocker = blocks_per_second > 0 ? all : NULL,
                        .block_gap_ns = blocks_per_second > 0 ? SECOND / (uint64_t)blocks_per_second : 0 };
   uint64_t messages = (uint64_t)(seconds * (double)per_second) + 1;
-  play_measured(&pace, messages);
+  pace_measured(&pace, messages);
   static struct histogram everyone, best;
   qsort(pace.each, (size_t)pace.count, sizeof *pace.each, by_p99);
   for (long i = 0; i < pace.count; i++) {

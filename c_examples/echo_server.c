@@ -53,7 +53,7 @@ static void on_receive(void *context, wharf_conn conn, const uint8_t *data, size
   fflush(stdout);
 
   wharf_status status = wharf_send(conn, data, len);
-  if (status == WHARF_OK) return;
+  if (status == WHARF_OK || status == WHARF_E_CLOSED) return; /* CLOSED: it closes already, and what was taken leaves */
   if (status == WHARF_E_QUEUE_FULL || status == WHARF_E_POOL_EXHAUSTED) {
     /* The peer reads more slowly than it writes. Nothing of this piece was sent: keep it, and read no more from the
      * peer until there is room. So at most one piece is held for each connection. */
@@ -80,6 +80,7 @@ static void on_writable(void *context, wharf_conn conn) {
   if (status == WHARF_E_QUEUE_FULL || status == WHARF_E_POOL_EXHAUSTED) return; /* on_writable comes again */
   free(held);
   (void)wharf_conn_set_data(conn, NULL);
+  if (status == WHARF_E_CLOSED) return;
   if (status != WHARF_OK || wharf_conn_resume(conn) != WHARF_OK) (void)wharf_conn_close(conn, WHARF_CLOSE_RESET);
 }
 

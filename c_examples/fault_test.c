@@ -6,13 +6,9 @@
 #include <string.h>
 #include <wharf.h>
 
-enum { ROUNDS = 200, LINE = 600 };
+#include "check.h"
 
-static void must(wharf_status status, const char *what) {
-  if (status == WHARF_OK) return;
-  fprintf(stderr, "%s: %s\n", what, wharf_status_text(status));
-  exit(1);
-}
+enum { ROUNDS = 200, LINE = 600 };
 
 /* What one connection still has to send back. Pieces of any size come in, and a send may be refused. */
 struct echo {
@@ -27,14 +23,14 @@ static void flush(struct echo *echo, wharf_conn conn) {
 
 static void on_open(void *context, wharf_conn conn) {
   (void)context;
-  must(wharf_conn_set_data(conn, calloc(1, sizeof(struct echo))), "set_data");
+  OK(wharf_conn_set_data(conn, calloc(1, sizeof(struct echo))));
 }
 
 static void on_receive(void *context, wharf_conn conn, const uint8_t *data, size_t len) {
   void *of_conn = NULL;
   struct echo *echo;
   (void)context;
-  must(wharf_conn_data(conn, &of_conn), "data");
+  OK(wharf_conn_data(conn, &of_conn));
   echo = of_conn;
   if (echo == NULL || len > sizeof echo->pending - echo->len) {
     wharf_conn_close(conn, WHARF_CLOSE_RESET); /* the peer does not wait for its answers */
@@ -48,7 +44,7 @@ static void on_receive(void *context, wharf_conn conn, const uint8_t *data, size
 static void on_writable(void *context, wharf_conn conn) {
   void *of_conn = NULL;
   (void)context;
-  must(wharf_conn_data(conn, &of_conn), "data");
+  OK(wharf_conn_data(conn, &of_conn));
   if (of_conn != NULL) flush(of_conn, conn);
 }
 
@@ -75,7 +71,7 @@ int main(int argc, char **argv) {
 
   engine_config.struct_size = sizeof engine_config;
   engine_config.flags = WHARF_ENGINE_FAULTS;
-  must(wharf_engine_create(&engine_config, &engine, NULL), "engine");
+  OK(wharf_engine_create(&engine_config, &engine, NULL));
 
   plan.struct_size = sizeof plan;
   plan.seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
@@ -83,7 +79,7 @@ int main(int argc, char **argv) {
   plan.read_stalls_ppm = plan.write_stalls_ppm = 20000;
   plan.stall_ms = 5;
   plan.pool_exhaustions_ppm = 50000;
-  must(wharf_engine_set_faults(engine, &plan, NULL), "faults");
+  OK(wharf_engine_set_faults(engine, &plan, NULL));
 
   handler.struct_size = sizeof handler;
   handler.on_open = on_open;
@@ -92,32 +88,32 @@ int main(int argc, char **argv) {
   handler.on_close = on_close;
   server_config.struct_size = sizeof server_config;
   server_config.address = "127.0.0.1:0";
-  must(wharf_server_create(engine, &server_config, &handler, &server, NULL), "server");
-  must(wharf_server_start(server, NULL), "start");
-  must(wharf_server_address(server, address, sizeof address, NULL), "address");
+  OK(wharf_server_create(engine, &server_config, &handler, &server, NULL));
+  OK(wharf_server_start(server, NULL));
+  OK(wharf_server_address(server, address, sizeof address, NULL));
 
   pulling.struct_size = sizeof pulling;
   client_config.struct_size = sizeof client_config;
   client_config.address = address;
-  must(wharf_client_create(engine, &client_config, &pulling, &client, NULL), "client");
-  must(wharf_client_start(client, NULL), "dial");
-  must(wharf_client_wait(client, 10000, NULL), "connect");
-  must(wharf_client_conn(client, &conn), "connection");
+  OK(wharf_client_create(engine, &client_config, &pulling, &client, NULL));
+  OK(wharf_client_start(client, NULL));
+  OK(wharf_client_wait(client, 10000, NULL));
+  OK(wharf_client_conn(client, &conn));
 
   for (round = 0; round < ROUNDS; round++) {
     char line[LINE], back[LINE];
     size_t len = (size_t)(1 + round * 7 % LINE), have = 0, got = 0;
     memset(line, 'a' + round % 26, len);
-    must(wharf_send_wait(conn, line, len, 10000, NULL), "send");
-    for (; have < len; have += got) must(wharf_receive_wait(conn, back + have, len - have, 10000, &got), "receive");
+    OK(wharf_send_wait(conn, line, len, 10000, NULL));
+    for (; have < len; have += got) OK(wharf_receive_wait(conn, back + have, len - have, 10000, &got));
     if (memcmp(line, back, len) != 0) {
       fprintf(stderr, "round %d came back changed\n", round);
       return 1;
     }
   }
   stats.struct_size = sizeof stats;
-  must(wharf_engine_stats(engine, &stats), "stats");
-  must(wharf_engine_destroy(engine, 2000), "destroy");
+  OK(wharf_engine_stats(engine, &stats));
+  OK(wharf_engine_destroy(engine, 2000));
   printf("%d rounds came back whole in %llu receives; %llu sends were refused and made again\n", ROUNDS,
          (unsigned long long)stats.messages_in, (unsigned long long)stats.pool_exhausted);
   return 0;

@@ -43,6 +43,7 @@ static void answer(wharf_conn conn, struct request *request) {
     if (request->last != NULL) (void)wharf_conn_close(conn, WHARF_CLOSE_FLUSH);
     return;
   }
+  if (status == WHARF_E_CLOSED) return; /* it closes already, and the answers before leave */
   if (status == WHARF_E_QUEUE_FULL || status == WHARF_E_POOL_EXHAUSTED) {
     if (wharf_conn_pause(conn) == WHARF_OK) return; /* on_writable goes on */
   }

@@ -28,10 +28,16 @@
  * Results. Pointers named out, or after what they receive, are yours. What they point to is set to 0 first and to the
  * result on success. NULL is WHARF_E_INVALID_ARGUMENT, unless it says "may be NULL".
  *
- * Strings. In: UTF-8 with a NUL at the end, at most 4095 bytes before it unless it says otherwise; copied, so they may go away at once. Out:
- * (buf, len, needed). The text is written to buf, cut at a whole character if len is too small (then the status is
- * WHARF_E_LIMIT), and always terminated if len is not 0. needed receives how many bytes the whole text takes, its NUL
- * included; it may be NULL. With buf NULL and len 0 only needed is set, and the status is WHARF_OK.
+ * Strings. In: UTF-8 with a NUL at the end, at most 4095 bytes before it unless it says otherwise; copied, so they may
+ * go away at once. Out: (buf, len, needed). The text is written to buf, cut at a whole character if len is too small
+ * (then the status is WHARF_E_LIMIT), and always terminated if len is not 0. needed receives how many bytes the whole
+ * text takes, its NUL included; it may be NULL. With buf NULL and len 0 only needed is set, and the status is WHARF_OK.
+ *
+ * Addresses. IP: "192.0.2.7:80", "[2001:db8::7]:80"; a link-local one has its zone, "[fe80::7%eth0]:80" or by the
+ * number of the interface, "[fe80::7%3]:80". Unix: "unix:/run/x.sock", "unix:@name" in the abstract namespace of
+ * Linux. What is told (in functions, in on_admit, in log lines) is in the same form and can be dialled: zones are told
+ * as numbers; in the name of a Unix socket \xHH stands for a byte, and is told for what no text can hold (bytes that
+ * are no UTF-8, control characters, zero bytes). "unix:" alone is a Unix socket without a name, which nobody can dial.
  *
  * Time. Milliseconds, on a monotonic clock. WHARF_FOREVER for calls that wait.
  *
@@ -45,15 +51,16 @@
  * given. The parent goes on as if nothing had happened. Texts, version and wharf_engine_footprint work in a child, too.
  * Descriptors are close-on-exec; until a child execs or ends, it keeps connections open that its parent has closed. A
  * child that was forked inside a callback must exec or _exit there and not return from it. vfork(2), _Fork(3) and
- * clone(2) are not noticed: after them, call nothing. A process that has not used the library may fork, and its children
- * use it, each on its own.
+ * clone(2) are not noticed: after them, call nothing. A process that has not used the library may fork, and its
+ * children use it, each on its own.
  *
  * Callbacks. A server asks on_admit before there is a connection, if you want to be asked. Each connection belongs to
- * one worker. Its callbacks never run at the same time and come in this order: on_open; any of on_receive, on_sent, on_writable, on_end; on_close exactly once; then nothing. With one worker (the
- * default) no two callbacks of the engine ever run at the same time. No callback ever runs inside a call of yours, so
- * you may hold a lock of your own while you call and take it in callbacks; only wharf_engine_turn, and
- * wharf_engine_destroy of a caller-driven engine, run callbacks inside. A callback that takes long delays the other
- * connections of its worker. Neither a C++ exception nor a longjmp may leave a callback.
+ * one worker. Its callbacks never run at the same time and come in this order: on_open; any of on_receive, on_sent,
+ * on_writable, on_end; on_close exactly once; then nothing. With one worker (the default) no two callbacks of the
+ * engine ever run at the same time. No callback ever runs inside a call of yours, so you may hold a lock of your own
+ * while you call and take it in callbacks; only wharf_engine_turn, and wharf_engine_destroy of a caller-driven engine,
+ * run callbacks inside. A callback that takes long delays the other connections of its worker. Neither a C++ exception
+ * nor a longjmp may leave a callback.
  *
  * Ownership. What you pass is copied, handlers and texts included; bytes that you send are yours again when the call
  * returns. Bytes that on_receive gets live for that call. You own the engines, servers and clients that you create,
@@ -97,6 +104,12 @@ extern "C" {
 
 /** For the timeout_ms of the calls that wait: wait for ever. */
 #define WHARF_FOREVER UINT32_MAX
+
+/**
+ * For the flags of a server or client: leave Nagle's algorithm on (RFC 896), which delays small sends to merge them.
+ * It is off by default (TCP_NODELAY).
+ */
+#define WHARF_TCP_DELAY 256
 
 /** What a call gives back: WHARF_OK (0), or one of the negative WHARF_E_* numbers. */
 typedef int32_t wharf_status;
@@ -255,7 +268,8 @@ const char *wharf_version_text(void);
  * receive buffers - and never goes past it. In the steady state (connections open, messages flowing) it allocates
  * nothing.
  *
- * Worker threads (the default): the engine owns its threads, named wharf-0, wharf-1 ..., with all signals blocked.
+ * Worker threads (the default): the engine owns its threads, named wharf-0, wharf-1 ..., with all signals blocked but
+ * those of faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS).
  * Caller-driven (WHARF_ENGINE_CALLER_DRIVEN): no threads; your thread calls wharf_engine_turn, and every callback runs
  * inside that call.
  */
@@ -291,6 +305,11 @@ const char *wharf_version_text(void);
  * Called on workers only (or inside a turn); with several workers, on several threads at once. A call that takes long
  * delays the connections of its worker. The function and its context must stay good until wharf_engine_destroy has
  * returned on a thread of yours.
+ *
+ * Of lines that a peer, or a trouble that stays, could make floods of - refused connections of each reason, accepts
+ * and connects that fail, slow callbacks, faults - an engine makes at most 10 of each kind a second; the next one of
+ * the kind says how many were left out. The statistics count them all. No lock of the engine is held meanwhile: call
+ * what you like.
  */
 typedef void (*wharf_on_log)(void *context, int32_t level, const char *message);
 
@@ -335,6 +354,17 @@ typedef struct wharf_engine_config {
   wharf_on_log on_log;
   /** The first argument of on_log. Stays yours. */
   void *log_context;
+  /**
+   * Threads on which host names are resolved, because the system's resolver blocks: 1 to 64. 0: 2. They are started
+   * when the first client with a name is made, also when caller-driven; an engine without one has none. Named
+   * wharf-dns-0 ...; signals are blocked in them as in workers.
+   */
+  uint32_t resolver_threads;
+  /**
+   * The stack of each worker thread, on which your callbacks run, in bytes: 65536 to 1073741824, rounded up to whole
+   * pages. 0: as large as that of any thread of pthread_create (on Linux with glibc RLIMIT_STACK, usually 8 MiB).
+   */
+  uint32_t worker_stack_bytes;
 } wharf_engine_config;
 
 /**
@@ -374,11 +404,13 @@ wharf_status wharf_engine_create(const wharf_engine_config *config, wharf_engine
  *
  * - engine: a caller-driven engine
  * - timeout_ms: how long to wait at most, in milliseconds; 0: do what is due and never wait; -1: for ever
- * - completions: receives how many things happened (0: none, the time was up or wharf_engine_wake was called); may be
- *   NULL
+ * - completions: receives how many things happened (0: none; the time was up, wharf_engine_wake was called, or the
+ *   engine had something to do of its own); may be NULL
  *
  * Make one turn after you started something, before you wait on wharf_engine_fd for the first time. Threads may take
- * turns one after another, but not two at once.
+ * turns one after another, but not two at once. A signal does not end the turn: its handler runs, and the wait goes on
+ * for the time that is left. A host that wants to act upon a signal has another thread call wharf_engine_wake, gives a
+ * timeout, or watches wharf_engine_fd beside a descriptor that its handler writes to.
  *
  * Errors:
  * - WHARF_E_INVALID_ARGUMENT: timeout_ms is below -1
@@ -386,6 +418,8 @@ wharf_status wharf_engine_create(const wharf_engine_config *config, wharf_engine
  * - WHARF_E_WOULD_DEADLOCK: called inside a callback of this engine
  * - WHARF_E_LIMIT: called inside callbacks of 8 other engines, each turned inside a callback of the one before
  * - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
+ * - WHARF_E_OS: the engine's descriptors were closed behind its back. Its connections have ended with WHARF_E_OS, and
+ *   it can only be destroyed; until then each turn makes the callbacks that are due, waits as it was told, and says so
  *
  * Callbacks run inside this call, and only inside it (and inside wharf_engine_destroy).
  */
@@ -398,14 +432,16 @@ wharf_status wharf_engine_turn(wharf_engine engine, int32_t timeout_ms, uint32_t
  * - engine: a caller-driven engine
  * - fd: receives the descriptor, or -1 when the call fails
  *
- * The descriptor is the engine's. Watch it level-triggered; do not read from it, write to it or close it; stop
- * watching it before wharf_engine_destroy.
+ * Watch it level-triggered or edge-triggered, as your loop does: a turn that leaves something to do makes a new edge,
+ * so one turn for each edge is enough. The descriptor is the engine's: do not read from it, write to it or close it;
+ * stop watching it before wharf_engine_destroy.
  *
  * Errors:
  * - WHARF_E_INVALID_ARGUMENT: fd is NULL
  * - WHARF_E_STATE: the engine has worker threads
  * - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
- * - WHARF_E_UNSUPPORTED, WHARF_E_OS: the port has no such descriptor, or the system refused it
+ * - WHARF_E_UNSUPPORTED, WHARF_E_OS: the port has no such descriptor, or the system refused it, or it was closed behind
+ *   the engine's back
  *
  * Any thread, any callback.
  */
@@ -502,7 +538,9 @@ typedef void (*wharf_on_open)(void *context, wharf_conn conn);
  * - len: how many; at least 1, at most receive_buffer_bytes of the engine
  *
  * None comes after wharf_conn_pause or wharf_conn_close was called inside a callback of the connection. When another
- * thread calls them, one that is already under way may still be running.
+ * thread calls them, one that is already under way may still be running. One exception: when a paused connection ends
+ * for a reason that is not yours (a reset, a send that failed, a deadline), what had come by then is told before
+ * on_close.
  */
 typedef void (*wharf_on_receive)(void *context, wharf_conn conn, const uint8_t *data, size_t len);
 
@@ -626,12 +664,6 @@ typedef struct wharf_handler {
 /** For wharf_server_config.flags: several sockets may listen on the same port (SO_REUSEPORT). */
 #define WHARF_SERVER_REUSEPORT 2
 
-/**
- * For the flags of a server or client: leave Nagle's algorithm on (RFC 896), which delays small sends to merge them.
- * It is off by default (TCP_NODELAY).
- */
-#define WHARF_TCP_DELAY 256
-
 /** How a server is made. Zero means the default; address (or listen_fd_plus_one) is needed. */
 typedef struct wharf_server_config {
   /** sizeof(wharf_server_config). */
@@ -687,7 +719,12 @@ typedef struct wharf_server_config {
    * 0: 5000.
    */
   uint32_t linger_ms;
-  /** Seconds of silence before the first keepalive probe (RFC 9293, section 3.8.4): up to 32767. 0: no keepalive. */
+  /**
+   * Seconds of silence before the first keepalive probe (RFC 9293, section 3.8.4): up to 32767. 0: no keepalive. With
+   * it, a peer that vanished ends the connection with WHARF_E_TIMEOUT after this time and that of the probes, also
+   * while bytes are under way, for which no probes are sent (on Linux: TCP_USER_TIMEOUT, tcp(7)); one that takes
+   * nothing for as long (a closed window) does, too.
+   */
   uint32_t keepalive_s;
   /** Seconds between probes: up to 32767. 0: as the system does. */
   uint32_t keepalive_interval_s;
@@ -772,13 +809,16 @@ wharf_status wharf_server_start(wharf_server server, wharf_error *error);
 
 /**
  * Stops accepting at once, and drains behind: every connection is closed as by WHARF_CLOSE_FLUSH, with the reason
- * WHARF_E_STOPPED; what is left after drain_ms is reset. Returns at once; wharf_server_wait waits for the end.
+ * WHARF_E_STOPPED. What has bytes queued after drain_ms is reset; what has none is closed behind its FIN. Returns at
+ * once; wharf_server_wait waits for the end.
  *
  * - server: the server
  * - drain_ms: how long the drain may take, in milliseconds; 0: reset at once what has bytes queued
  *
- * Connections that wait in the backlog are reset by the system. The drain lets queued bytes leave; it does not wait
- * for answers that your program has yet to produce. On a stopped server it does nothing; a second stop can only
+ * When it has returned no accept begins any more. What waits in the backlog is reset by the system, unless others hold
+ * the listening socket, too (an inherited descriptor): then it waits for them. The drain lets queued bytes leave; it
+ * does not wait for answers that your program has yet to produce: a send gives WHARF_E_CLOSED from then on, although
+ * on_sent with WHARF_OK still comes for earlier ones. On a stopped server it does nothing; a second stop can only
  * shorten the deadline.
  *
  * Errors:
@@ -804,7 +844,7 @@ wharf_status wharf_server_stop(wharf_server server, uint32_t drain_ms);
 wharf_status wharf_server_wait(wharf_server server, uint32_t timeout_ms);
 
 /**
- * Ends a server: stops it, closes its connections at once (reason WHARF_E_STOPPED), and after the last on_close calls
+ * Ends a server: stops it as with drain_ms 0 (reason WHARF_E_STOPPED), and after the last on_close calls
  * on_drop. Returns at once; the end goes on behind. To let queued bytes leave, stop and wait first.
  *
  * - server: the server; its handle is stale when on_drop has returned
@@ -834,7 +874,7 @@ wharf_status wharf_server_is_running(wharf_server server, uint8_t *out);
  * Tells where the server listens, with the real port; before the first start, what it was configured with.
  *
  * - server: the server
- * - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address
+ * - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address, 448 for all others
  *
  * Errors:
  * - WHARF_E_LIMIT: the text was cut; needed tells how many bytes it takes
@@ -877,21 +917,29 @@ typedef struct wharf_client_config {
   size_t struct_size;
   /**
    * Where to connect to: "example.org:80", "192.0.2.7:80", "[::1]:80", "unix:/run/x.sock". A name is resolved at
-   * each connect, and its addresses are tried in turn (RFC 8305). Copied.
+   * each connect, on threads of the engine (resolver_threads), and its addresses are tried in turn (RFC 8305). See
+   * Addresses. Copied.
    */
   const char *address;
   /** Where to connect from: "192.0.2.1:0", "[::1]:0". NULL: the system chooses. Copied. */
   const char *local_address;
-  /** How long resolving and connecting may take together: milliseconds, up to 2147483647. 0: 10000. */
+  /**
+   * How long resolving and connecting may take together: milliseconds, up to 2147483647. 0: 10000. Connecting to a Unix
+   * socket whose backlog is full waits for as long.
+   */
   uint32_t connect_timeout_ms;
   /**
    * The first pause before another attempt: milliseconds, at most reconnect_max_ms. 0: 100 (or reconnect_max_ms if
-   * that is shorter). The pause doubles, with jitter, up to reconnect_max_ms.
+   * that is shorter). The pause doubles, with jitter, up to reconnect_max_ms: with each attempt in a row that failed,
+   * or whose connection did not last for reconnect_stable_ms.
    */
   uint32_t reconnect_min_ms;
   /** The longest pause before another attempt: milliseconds, up to 2147483647. 0: never connect again. */
   uint32_t reconnect_max_ms;
-  /** Attempts in a row that may fail before it gives up. 0: no bound. */
+  /**
+   * Attempts in a row that may fail before it gives up. A connection that opened is no failure, however short it was,
+   * and the count begins anew. 0: no bound.
+   */
   uint32_t reconnect_attempts;
   /** WHARF_TCP_* bits. */
   uint32_t flags;
@@ -917,7 +965,12 @@ typedef struct wharf_client_config {
    * 0: 5000.
    */
   uint32_t linger_ms;
-  /** Seconds of silence before the first keepalive probe (RFC 9293, section 3.8.4): up to 32767. 0: no keepalive. */
+  /**
+   * Seconds of silence before the first keepalive probe (RFC 9293, section 3.8.4): up to 32767. 0: no keepalive. With
+   * it, a peer that vanished ends the connection with WHARF_E_TIMEOUT after this time and that of the probes, also
+   * while bytes are under way, for which no probes are sent (on Linux: TCP_USER_TIMEOUT, tcp(7)); one that takes
+   * nothing for as long (a closed window) does, too.
+   */
   uint32_t keepalive_s;
   /** Seconds between probes: up to 32767. 0: as the system does. */
   uint32_t keepalive_interval_s;
@@ -927,8 +980,12 @@ typedef struct wharf_client_config {
   uint32_t socket_send_buffer_bytes;
   /** The system's receive buffer (SO_RCVBUF) in bytes: up to 1073741824. 0: as the system does. */
   uint32_t socket_receive_buffer_bytes;
-  /** Must be 0. */
-  uint32_t reserved;
+  /**
+   * How long a connection must be open to count as one that lasted, so that the pause begins anew at reconnect_min_ms:
+   * milliseconds, up to 2147483647. 0: 5000. Counted from its beginning until it closes or is asked to close;
+   * a half-close is none.
+   */
+  uint32_t reconnect_stable_ms;
 } wharf_client_config;
 
 /**
@@ -977,7 +1034,8 @@ wharf_status wharf_client_create(wharf_engine engine,
 wharf_status wharf_client_start(wharf_client client, wharf_error *error);
 
 /**
- * Gives the connection that the client has now.
+ * Gives the connection that the client has now. One that closes, or was asked to, is none; one of which you closed the
+ * sending side still is.
  *
  * - client: the client
  * - out: receives the connection, or 0
@@ -1002,7 +1060,9 @@ wharf_status wharf_client_conn(wharf_client client, wharf_conn *out);
  *
  * Errors:
  * - WHARF_E_REFUSED, WHARF_E_UNREACHABLE, WHARF_E_RESOLVE ...: why the last attempt failed, when it has given up
- * - WHARF_E_TIMEOUT: not connected in time, here or within connect_timeout_ms; the message tells which
+ * - WHARF_E_TIMEOUT: not connected in time, here or within connect_timeout_ms; the message tells which, and whether the
+ *   resolver gave no answer
+ * - WHARF_E_OS, WHARF_E_NO_MEMORY: no thread could be started to resolve its name; the next attempt tries again
  * - WHARF_E_STOPPED: it was stopped before it was connected
  * - WHARF_E_STATE: it was not started
  * - WHARF_E_WOULD_DEADLOCK: called in a callback, or on the thread that turns a caller-driven engine
@@ -1087,7 +1147,8 @@ typedef struct wharf_timeouts {
 
 /**
  * Stops receiving: no more on_receive. The system's buffer fills, the TCP window closes, and the peer feels it. A
- * paused connection does not learn that the peer ended its side; it does learn that it broke.
+ * paused connection does not learn that the peer ended its side; it does learn that it broke, and what had come by then
+ * is told before on_close. Bytes that wait in the system count for the deadlines: a peer that has sent is not silent.
  *
  * - conn: the connection
  *
@@ -1160,18 +1221,20 @@ wharf_status wharf_conn_set_data(wharf_conn conn, void *data);
 wharf_status wharf_conn_data(wharf_conn conn, void **out);
 
 /**
- * Tells who the peer is: "192.0.2.7:40112", "[2001:db8::7]:40112", "unix:/run/x.sock"; "unix:" when its socket has no
- * name. An IPv4 peer of a server that takes both comes as plain IPv4.
+ * Tells who the peer is: "192.0.2.7:40112", "[2001:db8::7]:40112", "[fe80::7%3]:40112", "unix:/run/x.sock" (see
+ * Addresses). The peer of a client is where it connected to. The peer of a server on a Unix socket has the name that
+ * its own socket was bound to, or none: "unix:". An IPv4 peer of a server that takes both comes as plain IPv4.
  *
  * - conn: the connection
- * - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address
+ * - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address, 448 for all others
  *
  * Errors:
  * - WHARF_E_LIMIT: the text was cut; needed tells how many bytes it takes
  * - WHARF_E_INVALID_ARGUMENT: buf is NULL although len is not 0, or there is nothing to write to
  * - WHARF_E_STALE, WHARF_E_WRONG_KIND: no connection has this handle (any more)
  *
- * Any thread, any callback; good in on_close, too.
+ * Any thread, any callback; good in on_close, too, although the socket is closed by then. (A name of a Unix socket is
+ * the system's to tell: one that forgets it when the peer goes makes it "unix:". Linux keeps it.)
  */
 wharf_status wharf_conn_peer_address(wharf_conn conn, char *buf, size_t len, size_t *needed);
 
@@ -1179,7 +1242,7 @@ wharf_status wharf_conn_peer_address(wharf_conn conn, char *buf, size_t len, siz
  * Tells our own end of the connection, in the same form.
  *
  * - conn: the connection
- * - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address
+ * - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address, 448 for all others
  *
  * Errors:
  * - WHARF_E_LIMIT: the text was cut; needed tells how many bytes it takes
@@ -1210,9 +1273,9 @@ wharf_status wharf_conn_set_timeouts(wharf_conn conn, const wharf_timeouts *time
  * ====================================================================================================
  * Sending and receiving.
  *
- * A send is taken whole or not at all, and the bytes of one connection leave in the order in which the calls were taken,
- * whatever the threads. What the system has no room for waits in the connection's queue, which is bounded; a send that
- * finds no room is refused, and on_writable tells when there is some again.
+ * A send is taken whole or not at all, and the bytes of one connection leave in the order in which the calls were
+ * taken, whatever the threads. What the system has no room for waits in the connection's queue, which is bounded; a
+ * send that finds no room is refused, and on_writable tells when there is some again.
  *
  * What arrives comes by on_receive. A handler without on_receive asks for it instead (pull mode): wharf_receive_wait.
  */
@@ -1425,9 +1488,9 @@ typedef struct wharf_stats {
   uint64_t accept_pauses;
   /** How often accepting backed off because descriptors or memory ran out. */
   uint64_t descriptor_exhaustions;
-  /** Connections of a stopping server whose bytes all left before the deadline. */
+  /** Connections that ended while their server was stopping, after the last of their bytes was handed to the system. */
   uint64_t drained;
-  /** Connections of a stopping server that the deadline reset. */
+  /** Connections that a deadline reset while their server was stopping, and whose queued bytes were thrown away. */
   uint64_t drain_resets;
   /** Callbacks that took longer than slow_callback_ms (engine only). */
   uint64_t slow_callbacks;
@@ -1531,15 +1594,15 @@ wharf_status wharf_conn_stats(wharf_conn conn, wharf_connection_stats *out);
  * Faults on purpose: for tests of your own program.
  *
  * An engine that was made with WHARF_ENGINE_FAULTS does to your program what a bad network and a full system do: short
- * reads and writes, stalls, resets, no descriptor left, no room in the pool. A seed makes it do the same again. What the
- * library promises holds all the same. Any other engine has nothing of it in its way.
+ * reads and writes, stalls, resets, no descriptor left, no room in the pool. A seed makes it do the same again. What
+ * the library promises holds all the same. Any other engine has nothing of it in its way.
  */
 
 /** How often each fault happens: in parts per million of its occasions, 0 (never) to 1000000 (always). */
 typedef struct wharf_fault_plan {
   /** sizeof(wharf_fault_plan). */
   size_t struct_size;
-  /** From which each connection's own dice are made, with its number since the plan was set. Any number. */
+  /** Seeds the random numbers of each connection, together with its number since the plan was set. Any number. */
   uint64_t seed;
   /** A read takes 1 to 16 bytes, so that on_receive gets pieces. */
   uint32_t short_reads_ppm;
@@ -1570,8 +1633,8 @@ typedef struct wharf_fault_plan {
  * - plan: the plan; copied. NULL: no faults any more
  * - error: receives the details; may be NULL
  *
- * Stalls that have begun end in their time. Where faults come from each connection's own dice, those of connections that
- * are open go on as they are; new ones count from 1.
+ * Stalls that have begun end in their time. Connections that are open keep the random numbers that they draw from; new
+ * ones count from 1.
  *
  * Errors:
  * - WHARF_E_STATE: the engine was made without WHARF_ENGINE_FAULTS
@@ -1580,9 +1643,7 @@ typedef struct wharf_fault_plan {
  *
  * Any thread, any callback.
  */
-wharf_status wharf_engine_set_faults(wharf_engine engine,
-                                     const wharf_fault_plan *plan,
-                                     wharf_error *error);
+wharf_status wharf_engine_set_faults(wharf_engine engine, const wharf_fault_plan *plan, wharf_error *error);
 
 #ifdef __cplusplus
 } /* extern "C" */

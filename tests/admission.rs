@@ -65,6 +65,43 @@ on_every_port! {
         assert!(recorder.events().is_empty(), "no callback tells of it");
     }
 
+    fn a_flood_of_refused_peers_does_not_flood_the_log(port) {
+        const PEERS: usize = 200;
+        unsafe extern "C" fn on_log(context: *mut std::ffi::c_void, _level: i32, text: *const std::ffi::c_char) {
+            let text = unsafe { std::ffi::CStr::from_ptr(text) }.to_str().unwrap().to_string();
+            unsafe { &*context.cast::<std::sync::Mutex<Vec<String>>>() }.lock().unwrap().push(text);
+        }
+        let lines = std::sync::Mutex::new(Vec::<String>::new());
+        let engine = Engine::with(port, |config| {
+            config.log_level = WHARF_LOG_DEBUG;
+            config.on_log = Some(on_log);
+            config.log_context = std::ptr::from_ref(&lines) as *mut _;
+        });
+        let recorder = Recorder::new();
+        let server = engine.server_with(recorder.handler(), "127.0.0.1:0", |config| config.deny = text_of("127.0.0.0/8"));
+        let begin = std::time::Instant::now();
+        // A peer may be told of it before its connect has returned.
+        let dial = || drop(TcpStream::connect(server.address()));
+        (0..PEERS).for_each(|_| dial());
+        until("all are refused", || server.stats().refused_by_list == PEERS as u64);
+        let refused = || lines.lock().unwrap().iter().filter(|line| line.contains("refused")).cloned().collect::<Vec<_>>();
+        let most = 10 * (begin.elapsed().as_secs() as usize + 2);
+        assert!((10..=most).contains(&refused().len()), "{} lines", refused().len());
+        // The next line of the kind accounts for those that were left out.
+        let told = refused().len();
+        until("there is another line", || {
+            dial();
+            refused().len() > told
+        });
+        let left_out = |line: &String| {
+            let count = line.split_once(" (").map_or("0", |(_, rest)| rest.split(' ').next().unwrap());
+            count.parse::<usize>().unwrap()
+        };
+        let lines = refused();
+        assert!(lines.iter().map(left_out).sum::<usize>() + lines.len() >= PEERS, "{lines:?}");
+        engine.destroy(0);
+    }
+
     fn only_the_allowed_are_let_in_and_deny_is_stronger(port) {
         let engine = Engine::new(port);
         let recorder = echo();

@@ -216,6 +216,12 @@ on_every_port! {
         }
     }
 
+    fn no_lock_is_held_while_a_callback_or_a_log_line_runs(port) {
+        for flags in [0, WHARF_ENGINE_CALLER_DRIVEN] {
+            calls_in_every_callback(port, flags);
+        }
+    }
+
     fn a_blocking_call_in_a_callback_says_would_deadlock(port) {
         let answers = Arc::new(Mutex::new(Vec::new()));
         let list = answers.clone();
@@ -301,4 +307,182 @@ fn check_order(events: &[Event]) {
     }
     assert_eq!(events.last(), Some(&Event::Drop));
     assert!(living.is_empty(), "never closed: {living:x?}");
+}
+
+/// What the callbacks call upon, and where they have done it.
+#[derive(Default)]
+struct Crowd {
+    engine: AtomicU64,
+    server: AtomicU64,
+    client: AtomicU64,
+    conn: AtomicU64,
+    port: AtomicU64,
+    /// Each kind of callback or line that has called everything.
+    called: Mutex<Vec<String>>,
+    /// Those in which another thread did not come back.
+    hung: Mutex<Vec<String>>,
+}
+
+impl Crowd {
+    /// The first time for each kind: from this thread, then from another one that is waited for.
+    fn call_in(self: &Arc<Self>, kind: &str) {
+        {
+            let mut called = self.called.lock().unwrap();
+            if called.iter().any(|one| one == kind) {
+                return;
+            }
+            called.push(kind.to_string());
+        }
+        self.call_everything();
+        let (crowd, (done, is_done)) = (self.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            crowd.call_everything();
+            // Who waits may have given up.
+            let _ = done.send(());
+        });
+        if is_done.recv_timeout(std::time::Duration::from_secs(10)).is_err() {
+            self.hung.lock().unwrap().push(kind.to_string());
+        }
+    }
+
+    /// What takes locks of all kinds. Some of it is refused, depending on where it is called.
+    fn call_everything(&self) {
+        let [engine, server, client, conn] =
+            [&self.engine, &self.server, &self.client, &self.conn].map(|handle| handle.load(SeqCst));
+        let (mut running, mut count, mut found) = (0, 0, 0);
+        let mut handles = [0; 8];
+        let mut text = [0; 64];
+        unsafe {
+            wharf_engine_wake(engine);
+            wharf_engine_stats(engine, &mut stats());
+            wharf_server_start(server, std::ptr::null_mut());
+            wharf_server_is_running(server, &mut running);
+            wharf_server_address(server, text.as_mut_ptr(), text.len(), std::ptr::null_mut());
+            wharf_server_connections(server, handles.as_mut_ptr(), handles.len(), &mut count);
+            wharf_server_stats(server, &mut stats());
+            wharf_server_broadcast(server, b"b".as_ptr().cast(), 1, 0, std::ptr::null_mut());
+            wharf_client_start(client, std::ptr::null_mut());
+            wharf_client_conn(client, &mut found);
+            wharf_client_stats(client, &mut stats());
+            wharf_conn_stats(conn, &mut conn_stats());
+            wharf_conn_peer_address(conn, text.as_mut_ptr(), text.len(), std::ptr::null_mut());
+            wharf_conn_pause(conn);
+            wharf_conn_resume(conn);
+            wharf_send(conn, b"s".as_ptr().cast(), 1);
+        }
+        // Others come and go meanwhile.
+        let address = std::ffi::CString::new("127.0.0.1:0").unwrap();
+        let (mut config, mut other) = (server_config(), 0);
+        config.address = address.as_ptr();
+        let handler = Recorder::new().handler();
+        unsafe {
+            if wharf_server_create(engine, &config, &handler, &mut other, std::ptr::null_mut()) == WHARF_OK {
+                wharf_server_start(other, std::ptr::null_mut());
+                wharf_server_stop(other, 10);
+                wharf_server_destroy(other);
+            }
+            let address = std::ffi::CString::new("127.0.0.1:1").unwrap();
+            let (mut config, handler) = (client_config(), Recorder::new().handler());
+            config.address = address.as_ptr();
+            if wharf_client_create(engine, &config, &handler, &mut other, std::ptr::null_mut()) == WHARF_OK {
+                wharf_client_start(other, std::ptr::null_mut());
+                wharf_client_stop(other);
+                wharf_client_destroy(other);
+            }
+        }
+        let mut config = engine_config();
+        config.port = self.port.load(SeqCst) as u32;
+        config.pool_bytes = 1 << 20;
+        if unsafe { wharf_engine_create(&config, &mut other, std::ptr::null_mut()) } == WHARF_OK {
+            unsafe { wharf_engine_destroy(other, 0) };
+        }
+    }
+
+    fn has_called_in(&self, kind: &str) -> bool {
+        self.called.lock().unwrap().iter().any(|one| one == kind)
+    }
+}
+
+unsafe extern "C" fn crowd_log(context: *mut std::ffi::c_void, _level: i32, text: *const std::ffi::c_char) {
+    let text = unsafe { std::ffi::CStr::from_ptr(text) }.to_str().unwrap();
+    let kinds =
+        ["ended;", "listening", "disconnected", "connected", "refused", "client:", "stopped", "a callback took"];
+    if let Some(kind) = kinds.into_iter().find(|kind| text.contains(kind)) {
+        let crowd = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(context.cast::<Crowd>()) });
+        crowd.call_in(kind);
+    }
+}
+
+fn calls_in_every_callback(port: u32, flags: u32) {
+    let crowd = Arc::new(Crowd::default());
+    crowd.port.store(port.into(), SeqCst);
+    let engine = Engine::with(port, |config| {
+        config.flags = flags;
+        config.workers = 2;
+        config.log_level = WHARF_LOG_DEBUG;
+        config.on_log = Some(crowd_log);
+        config.log_context = Arc::as_ptr(&crowd) as *mut _;
+    });
+    crowd.engine.store(engine.0, SeqCst);
+    let turn = || flags == 0 || unsafe { wharf_engine_turn(engine.0, 1, std::ptr::null_mut()) } == WHARF_OK;
+    let (in_callback, in_admit) = (crowd.clone(), crowd.clone());
+    let recorder = Recorder::with_hook(move |event| {
+        let kind = format!("{event:?}");
+        if !matches!(event, Event::Close(..) | Event::Drop) {
+            in_callback.conn.store(event.conn(), SeqCst);
+        }
+        in_callback.call_in(kind.split('(').next().unwrap());
+        match event {
+            // More than it may queue: it is told when there is room.
+            Event::Receive(conn, _) => {
+                send_token(*conn, b"t", 1);
+                while send(*conn, &[7; 60_000]) == WHARF_OK {}
+            }
+            Event::End(conn) => {
+                close(*conn, WHARF_CLOSE_FLUSH);
+            }
+            _ => {}
+        }
+    });
+    let handler = recorder.handler_asking(move |_| {
+        in_admit.call_in("Admit");
+        WHARF_ADMIT_ACCEPT
+    });
+    let server = engine.server_with(handler, "127.0.0.1:0", |config| {
+        config.max_connections_per_ip = 2;
+        config.send_queue_limit_bytes = 100_000;
+    });
+    crowd.server.store(server.0, SeqCst);
+    let client = engine.client(&Recorder::new(), &server.address());
+    crowd.client.store(client.0, SeqCst);
+    until("the client is there", || turn() && opens(&recorder.events()).len() == 1);
+    let mut peer = server.connect();
+    until("a peer is there", || turn() && opens(&recorder.events()).len() == 2);
+    let _one_too_many = server.connect();
+    until("one is refused", || turn() && crowd.has_called_in("refused"));
+    write_all(&mut peer, b"x");
+    until("it has spoken", || turn() && crowd.has_called_in("Receive"));
+    peer.set_nonblocking(true).unwrap();
+    let mut buffer = vec![0; 1 << 16];
+    until("there is room", || {
+        let _ = std::io::Read::read(&mut peer, &mut buffer);
+        turn() && crowd.has_called_in("Writable")
+    });
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    until("it has closed", || {
+        let _ = std::io::Read::read(&mut peer, &mut buffer);
+        turn() && crowd.has_called_in("Close")
+    });
+    server.stop(50);
+    until("it has stopped", || turn() && crowd.has_called_in("stopped"));
+    server.destroy();
+    until("it is dropped", || turn() && crowd.has_called_in("Drop"));
+    engine.destroy(0);
+    let hung = crowd.hung.lock().unwrap().clone();
+    assert!(hung.is_empty(), "another thread hangs while these run: {hung:?}");
+    for kind in
+        ["Admit", "Open", "Receive", "Sent", "Writable", "End", "Close", "Drop", "listening", "connected", "ended;"]
+    {
+        assert!(crowd.has_called_in(kind), "{kind} never came: {:?}", crowd.called.lock().unwrap());
+    }
 }

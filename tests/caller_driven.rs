@@ -144,6 +144,96 @@ on_every_port! {
         assert_eq!(threads_of_this_engine(), 0);
     }
 
+    fn a_host_that_watches_edge_triggered_is_told_of_all_that_a_turn_leaves(port) {
+        const PEERS: usize = 300;
+        // Reads of one KiB: a share of 16 of them is used up by less than is sent.
+        let engine = Engine::with(port, |config| {
+            config.flags = WHARF_ENGINE_CALLER_DRIVEN;
+            config.receive_buffer_bytes = 1024;
+        });
+        let recorder = Recorder::new();
+        // Without deadlines, whose alarm would make an edge, too.
+        let server = engine.server(&recorder);
+        let host = EdgeTriggered::of(&engine);
+        turn(&engine, 0);
+        // More than a turn accepts.
+        let mut peers: Vec<_> = (0..PEERS).map(|_| server.connect()).collect();
+        host.turn_until("all are open", &engine, || opens(&recorder.events()).len() == PEERS);
+        for round in 1..=3 {
+            // More events than a turn takes, then more bytes than it reads of one connection.
+            peers.iter_mut().for_each(|peer| write_all(peer, b"x"));
+            host.turn_until("all have spoken", &engine, || received(&recorder.events()).len() == round * PEERS);
+        }
+        write_all(&mut peers[0], &[7; 60_000]);
+        host.turn_until("all is read", &engine, || received(&recorder.events()).len() == 3 * PEERS + 60_000);
+        let idle = Recorder::new();
+        let server = engine.server_with(idle.handler(), "127.0.0.1:0", |config| config.idle_timeout_ms = 50);
+        let _idle_peers: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        host.turn_until("all are idle", &engine, || closes(&idle.events()).len() == 3);
+    }
+
+    fn a_turn_that_was_refused_makes_another_edge(port) {
+        let engine = driven(port);
+        let handle = engine.0;
+        let (inside, may_return) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (told, let_go) = (inside.clone(), may_return.clone());
+        let recorder = Recorder::with_hook(move |event| {
+            if let Event::Open(_) = event {
+                told.store(true, SeqCst);
+                until("the other thread was refused", || let_go.load(SeqCst));
+            }
+        });
+        let server = engine.server(&recorder);
+        turn(&engine, 0);
+        let mut peer = server.connect();
+        let begun = inside.clone();
+        let turning = std::thread::spawn(move || {
+            while !begun.load(SeqCst) {
+                ok(unsafe { wharf_engine_turn(handle, 10_000, std::ptr::null_mut()) });
+            }
+        });
+        until("the callback runs", || inside.load(SeqCst));
+        let host = EdgeTriggered::of(&engine);
+        write_all(&mut peer, b"x");
+        host.wait_for_an_edge("bytes came");
+        assert_eq!(unsafe { wharf_engine_turn(engine.0, 0, std::ptr::null_mut()) }, WHARF_E_STATE);
+        may_return.store(true, SeqCst);
+        turning.join().unwrap();
+        host.turn_until("they are read", &engine, || received(&recorder.events()) == b"x");
+    }
+
+    fn a_signal_does_not_cut_a_turn_short(port) {
+        static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+        extern "C" fn count(_: libc::c_int) {
+            SIGNALS.fetch_add(1, SeqCst);
+        }
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = count as extern "C" fn(libc::c_int) as usize;
+        assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) }, 0);
+        let engine = driven(port);
+        turn(&engine, 0);
+        let (here, before) = (unsafe { libc::pthread_self() } as usize, SIGNALS.load(SeqCst));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = is_over.clone();
+        let sender = std::thread::spawn(move || {
+            while !over.load(SeqCst) {
+                unsafe { libc::pthread_kill(here as libc::pthread_t, libc::SIGUSR1) };
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        let begin = std::time::Instant::now();
+        assert_eq!(turn(&engine, 300), 0);
+        assert!(begin.elapsed().as_millis() >= 300, "{:?}", begin.elapsed());
+        assert!(SIGNALS.load(SeqCst) > before + 1);
+        // What ends a turn is the host's own word, signals or not.
+        let handle = engine.0;
+        let waker = std::thread::spawn(move || ok(unsafe { wharf_engine_wake(handle) }));
+        assert_eq!(turn(&engine, -1), 0);
+        waker.join().unwrap();
+        is_over.store(true, SeqCst);
+        sender.join().unwrap();
+    }
+
     fn a_turn_inside_a_turn_would_deadlock_and_a_threaded_engine_has_no_turns(port) {
         let answer = Arc::new(AtomicU32::new(1));
         let told = answer.clone();
@@ -243,6 +333,33 @@ on_every_port! {
         let mut completions = 0;
         until("the engine is gone", || unsafe { wharf_engine_turn(engine.0, 50, &mut completions) } == WHARF_E_STALE);
         assert_eq!(recorder.events().last(), Some(&Event::Drop));
+    }
+}
+
+/// A host that watches the descriptor edge-triggered, and takes one turn for each edge.
+struct EdgeTriggered(std::os::fd::OwnedFd);
+
+impl EdgeTriggered {
+    fn of(engine: &Engine) -> EdgeTriggered {
+        use std::os::fd::FromRawFd;
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+        assert_eq!(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, descriptor(engine), &mut event) }, 0);
+        EdgeTriggered(unsafe { std::os::fd::OwnedFd::from_raw_fd(epoll) })
+    }
+
+    fn wait_for_an_edge(&self, what: &str) {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        let patience = PATIENCE.as_millis() as i32;
+        let edges = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &mut event, 1, patience) };
+        assert_eq!(edges, 1, "no edge, in vain waited until {what}");
+    }
+
+    fn turn_until(&self, what: &str, engine: &Engine, mut is_so: impl FnMut() -> bool) {
+        while !is_so() {
+            self.wait_for_an_edge(what);
+            turn(engine, 0);
+        }
     }
 }
 

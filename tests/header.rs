@@ -76,6 +76,22 @@ fn the_committed_header_is_the_one_of_the_sources() {
     }
 }
 
+/// Columns of the header.
+const MAX_LINE: usize = 120;
+
+/// The lines of a text that are too long, with their numbers.
+fn too_long(text: &str) -> Vec<(usize, &str)> {
+    let lines = text.lines().enumerate().map(|(place, line)| (place + 1, line));
+    lines.filter(|(_, line)| line.chars().count() > MAX_LINE).collect()
+}
+
+#[test]
+fn no_line_of_the_header_is_longer_than_its_columns() {
+    assert_eq!(too_long(&header()), []);
+    let (fits, does_not) = ("x".repeat(MAX_LINE), "x".repeat(MAX_LINE + 1));
+    assert_eq!(too_long(&format!("{fits}\n{does_not}\n{fits}\n")), [(2, does_not.as_str())]);
+}
+
 #[test]
 fn the_header_compiles_alone_and_twice_in_every_c_and_cpp() {
     let folder = folder("languages");
@@ -133,7 +149,7 @@ fn layouts() -> Vec<Layout> {
         layout!(wharf_error { struct_size, status, os_code, message }),
         layout!(wharf_engine_config {
             struct_size, workers, flags, max_connections, buffer_bytes, pool_bytes, receive_buffer_bytes, port,
-            slow_callback_ms, log_level, on_log, log_context,
+            slow_callback_ms, log_level, on_log, log_context, resolver_threads, worker_stack_bytes,
         }),
         layout!(wharf_handler {
             struct_size, context, on_open, on_receive, on_sent, on_writable, on_end, on_close, on_drop, on_admit,
@@ -148,7 +164,7 @@ fn layouts() -> Vec<Layout> {
             struct_size, address, local_address, connect_timeout_ms, reconnect_min_ms, reconnect_max_ms,
             reconnect_attempts, flags, send_queue_limit_bytes, idle_timeout_ms, first_byte_timeout_ms,
             send_stall_timeout_ms, linger_ms, keepalive_s, keepalive_interval_s, keepalive_probes,
-            socket_send_buffer_bytes, socket_receive_buffer_bytes, reserved,
+            socket_send_buffer_bytes, socket_receive_buffer_bytes, reconnect_stable_ms,
         }),
         layout!(wharf_timeouts {
             struct_size, idle_timeout_ms, first_byte_timeout_ms, send_stall_timeout_ms, reserved,

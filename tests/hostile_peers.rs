@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::*;
 use hostile::network::{Habit, vanish};
-use hostile::scenario::{SCENARIOS, play};
+use hostile::scenario::{SCENARIOS, run};
 
 /// Honest clients rest between two messages: what is measured here is not speed.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -23,7 +23,7 @@ fn the_process_of_the_server() {
 
 fn survive(port: u32, name: &str) {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name).unwrap();
-    play(scenario, port, Duration::from_millis(1500), PAUSE, false);
+    run(scenario, port, Duration::from_millis(1500), PAUSE, false);
 }
 
 on_every_port! {

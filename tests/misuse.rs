@@ -137,7 +137,7 @@ on_every_port! {
 
     fn nonsense_in_a_config_is_refused_with_a_sentence_that_names_it(port) {
         type Change = fn(&mut wharf_engine_config);
-        let engines: [(&str, Change); 12] = [
+        let engines: [(&str, Change); 15] = [
             ("workers", |config| config.workers = 100_000),
             ("max_connections", |config| config.max_connections = u32::MAX),
             ("buffer_bytes", |config| config.buffer_bytes = 1),
@@ -146,6 +146,9 @@ on_every_port! {
             ("pool_bytes", |config| config.pool_bytes = u64::MAX),
             ("receive_buffer_bytes", |config| config.receive_buffer_bytes = 1),
             ("port", |config| config.port = 99),
+            ("resolver_threads", |config| config.resolver_threads = 65),
+            ("worker_stack_bytes", |config| config.worker_stack_bytes = (64 << 10) - 1),
+            ("worker_stack_bytes", |config| config.worker_stack_bytes = (1 << 30) + 1),
             ("flags", |config| config.flags = 0x8000_0000),
             ("log_level", |config| config.log_level = 1000),
             ("struct_size", |config| config.struct_size = 0),

@@ -5,7 +5,7 @@ mod common;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 
 use common::*;
 
@@ -182,6 +182,92 @@ fn child_holds_idle_connections() {
     }
 }
 
+#[test]
+fn an_engine_whose_descriptors_the_host_closed_ends_its_connections_and_does_not_spin() {
+    alone("child_closes_all_descriptors", 1024);
+}
+
+#[test]
+#[ignore = "run by the test above, alone in its process"]
+fn child_closes_all_descriptors() {
+    for port in [WHARF_PORT_EPOLL, WHARF_PORT_POLLING] {
+        for flags in [0, WHARF_ENGINE_CALLER_DRIVEN] {
+            close_all_descriptors(port, flags);
+        }
+    }
+}
+
+/// As a host that closes what it does not know and opens something else: each number names another file from here on. (If they
+/// stayed closed, the standard library would end a program with debug assertions that closes them once more.)
+fn take_all_descriptors() {
+    use std::os::fd::IntoRawFd;
+    let other = std::fs::File::open("/dev/null").unwrap().into_raw_fd();
+    let names = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name());
+    let numbers: Vec<i32> = names.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+    for number in numbers.into_iter().filter(|number| *number > 2 && *number != other) {
+        // The folder's own is closed by now.
+        if unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0 {
+            assert_eq!(unsafe { libc::dup2(other, number) }, number);
+        }
+    }
+}
+
+fn close_all_descriptors(port: u32, flags: u32) {
+    unsafe extern "C" fn on_log(context: *mut std::ffi::c_void, level: i32, _text: *const std::ffi::c_char) {
+        if level == WHARF_LOG_ERROR {
+            unsafe { &*context.cast::<AtomicU64>() }.fetch_add(1, SeqCst);
+        }
+    }
+    let errors = AtomicU64::new(0);
+    let engine = Engine::with(port, |config| {
+        config.flags = flags;
+        config.on_log = Some(on_log);
+        config.log_context = std::ptr::from_ref(&errors) as *mut _;
+    });
+    let is_driven = flags != 0;
+    let turn = |timeout_ms| match is_driven {
+        true => unsafe { wharf_engine_turn(engine.0, timeout_ms, std::ptr::null_mut()) },
+        false => WHARF_OK,
+    };
+    let recorder = Recorder::new();
+    let server = engine.server(&recorder);
+    let _peers: Vec<_> = (0..3).map(|_| std::mem::ManuallyDrop::new(server.connect())).collect();
+    until("all are open", || turn(10) == WHARF_OK && opens(&recorder.events()).len() == 3);
+    let (client_recorder, client) = (Recorder::new(), engine.client(&Recorder::new(), &server.address()));
+    until("the client's connection is open", || turn(10) == WHARF_OK && opens(&recorder.events()).len() == 4);
+    take_all_descriptors();
+    until("all are closed", || {
+        let status = turn(10);
+        assert!(!is_driven || status == WHARF_E_OS, "{status}");
+        closes(&recorder.events()).len() == 4
+    });
+    assert!(closes(&recorder.events()).iter().all(|close| close.1 == WHARF_E_OS), "{:?}", closes(&recorder.events()));
+    let cpu_before = cpu_ms();
+    let begin = std::time::Instant::now();
+    match is_driven {
+        true => assert_eq!(turn(300), WHARF_E_OS),
+        false => std::thread::sleep(std::time::Duration::from_millis(300)),
+    }
+    assert!(begin.elapsed().as_millis() >= 300);
+    assert!(cpu_ms() - cpu_before < 200, "it spins");
+    assert_eq!(errors.load(SeqCst), 1, "one line tells of it");
+    // What is begun now fails, and what is there ends.
+    let late = engine.client(&client_recorder, &server.address());
+    until("the late client has failed", || {
+        turn(10);
+        !closes(&client_recorder.events()).is_empty()
+    });
+    client.destroy();
+    late.destroy();
+    server.destroy();
+    until("the server is gone", || {
+        turn(10);
+        recorder.events().contains(&Event::Drop)
+    });
+    ok(engine.destroy(100));
+    std::mem::forget(engine);
+}
+
 on_every_port! {
     fn engines_do_not_know_each_other(port) {
         let first = Engine::new(port);
@@ -319,6 +405,43 @@ on_every_port! {
         until("both have their names", || blocked().len() >= 2);
         let terminate = 1 << (libc::SIGTERM - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGUSR1 - 1);
         assert!(blocked().iter().all(|mask| mask & terminate == terminate), "{:x?}", blocked());
+        // A fault of the thread itself is for the host's crash handler, on that thread.
+        use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+        for signal in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS] {
+            assert!(blocked().iter().all(|mask| mask & (1 << (signal - 1)) == 0), "{signal}: {:x?}", blocked());
+        }
+    }
+
+    fn callbacks_have_the_stack_of_a_thread_of_the_system_or_the_one_that_was_asked_for(port) {
+        let of_system = unsafe {
+            let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+            let mut bytes = 0;
+            assert_eq!(libc::pthread_attr_init(&mut attributes), 0);
+            assert_eq!(libc::pthread_attr_getstacksize(&attributes, &mut bytes), 0);
+            bytes
+        };
+        for (asked, least) in [(0, of_system), (4 * of_system as u32 + 1, 4 * of_system + 1)] {
+            let found = Arc::new(AtomicUsize::new(0));
+            let seen = found.clone();
+            let recorder = Recorder::with_hook(move |event| {
+                if let Event::Receive(..) = event {
+                    let mut bytes = 0;
+                    unsafe {
+                        let (mut attributes, mut begin): (libc::pthread_attr_t, _) =
+                            (std::mem::zeroed(), std::ptr::null_mut());
+                        libc::pthread_getattr_np(libc::pthread_self(), &mut attributes);
+                        libc::pthread_attr_getstack(&attributes, &mut begin, &mut bytes);
+                        libc::pthread_attr_destroy(&mut attributes);
+                    }
+                    seen.store(bytes, SeqCst);
+                }
+            });
+            let engine = Engine::with(port, |config| config.worker_stack_bytes = asked);
+            let server = engine.server(&recorder);
+            write_all(&mut server.connect(), b"x");
+            recorder.wait_received(1);
+            assert!(found.load(SeqCst) >= least, "{} of {least}", found.load(SeqCst));
+        }
     }
 
     fn an_inherited_listener_is_taken_over(port) {

@@ -11,6 +11,10 @@ mod callbacks;
 mod checks;
 #[path = "simulation/host.rs"]
 mod host;
+#[path = "simulation/layer_scenarios.rs"]
+mod layer_scenarios;
+#[path = "simulation/layers.rs"]
+mod layers;
 #[path = "simulation/making.rs"]
 mod making;
 #[path = "simulation/model.rs"]
@@ -21,10 +25,10 @@ mod mutants;
 mod peers;
 #[path = "simulation/plan.rs"]
 mod plan;
-#[path = "simulation/play.rs"]
-mod play;
 #[path = "simulation/records.rs"]
 mod records;
+#[path = "simulation/run.rs"]
+mod run;
 #[path = "simulation/runner.rs"]
 mod runner;
 #[path = "simulation/scenarios.rs"]
@@ -33,7 +37,7 @@ mod scenarios;
 use std::time::Instant;
 
 use plan::{Plan, number};
-use play::Keep;
+use run::Keep;
 
 /// Those that failed once: "seed" or "seed # what it found", one a line.
 const SEEDS: &str = include_str!("simulation/seeds.txt");
@@ -42,14 +46,14 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |threads| threads.get())
 }
 
-/// What `make sim` runs: one seed with its story, or many.
+/// What `make sim` runs: one seed with its trace, or many.
 #[test]
 #[ignore = "run by make sim"]
 fn explore() {
     runner::silence_panics();
     if let Some(seed) = number("SEED") {
         let plan = Plan::of(seed).with_environment();
-        let outcome = runner::play_once(plan, Keep::Story);
+        let outcome = runner::run_once(plan, Keep::Trace);
         for line in &outcome.trace {
             println!("{line}");
         }
@@ -60,17 +64,17 @@ fn explore() {
     let (first, count) = (number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(10_000));
     let threads = number("THREADS").map_or(threads(), |threads| threads as usize);
     let begin = Instant::now();
-    let played = runner::explore(first, count, threads);
+    let ran = runner::explore(first, count, threads);
     let seconds = begin.elapsed().as_secs_f64();
-    println!("{played} seeds in {seconds:.1} s on {threads} threads: {:.0} a second", played as f64 / seconds);
+    println!("{ran} seeds in {seconds:.1} s on {threads} threads: {:.0} a second", ran as f64 / seconds);
 }
 
 #[test]
-fn a_seed_always_plays_the_same() {
+fn a_seed_always_runs_the_same() {
     runner::silence_panics();
     for seed in 1..200 {
         let (first, second) =
-            (runner::play_once(Plan::of(seed), Keep::Nothing), runner::play_once(Plan::of(seed), Keep::Nothing));
+            (runner::run_once(Plan::of(seed), Keep::Nothing), runner::run_once(Plan::of(seed), Keep::Nothing));
         assert_eq!(first.digest, second.digest, "seed {seed}");
     }
 }
@@ -80,7 +84,7 @@ fn the_contract_holds_in_every_seed_of_a_fixed_number() {
     runner::silence_panics();
     let failed_once = SEEDS.lines().filter_map(|line| line.split('#').next()?.trim().parse::<u64>().ok());
     for seed in failed_once {
-        let outcome = runner::play_once(Plan::of(seed), Keep::Nothing);
+        let outcome = runner::run_once(Plan::of(seed), Keep::Nothing);
         assert!(outcome.failure.is_none(), "make sim SEED={seed}: {:?}", outcome.failure);
     }
     runner::explore(1, 60_000, threads());
@@ -92,7 +96,7 @@ fn everything_that_can_happen_does() {
     runner::silence_panics();
     let mut tally = std::collections::BTreeMap::new();
     for seed in 1..3_000 {
-        for (what, count) in runner::play_once(Plan::of(seed), Keep::Tally).tally {
+        for (what, count) in runner::run_once(Plan::of(seed), Keep::Tally).tally {
             *tally.entry(what).or_insert(0) += count;
         }
     }

@@ -1,4 +1,4 @@
-//! Deadlines: idle, first byte, send stall; changed for one connection; a sweep that leaves the active alone.
+//! Deadlines: idle, first byte, send stall; changed for one connection; the active are left alone.
 
 mod common;
 

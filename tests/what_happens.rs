@@ -15,8 +15,8 @@ use std::time::Duration;
 use common::*;
 use hostile::echo::Echo;
 use hostile::honest::exchange;
+use hostile::server_process::ServerProcess;
 use hostile::sockets::Place;
-use hostile::stage::Stage;
 
 #[test]
 #[ignore = "the server of a test below, in a process of its own"]
@@ -76,23 +76,23 @@ on_every_port! {
 
     fn a_server_that_stood_still_goes_on_where_it_was(port) {
         let plan = format!("address=127.0.0.1:0 port={port} engine_connections=64 idle_timeout_ms=500");
-        let stage = Stage::start(&plan, None);
-        let mut talks = Place::default().connect(stage.address).unwrap();
-        let mut idle = Place::default().connect(stage.address).unwrap();
+        let process = ServerProcess::start(&plan, None);
+        let mut talks = Place::default().connect(process.address).unwrap();
+        let mut idle = Place::default().connect(process.address).unwrap();
         exchange(&mut idle, 1, 0);
         exchange(&mut talks, 0, 0);
-        stage.signal(libc::SIGSTOP);
-        let mut asked = Place::default().connect(stage.address).unwrap();
+        process.signal(libc::SIGSTOP);
+        let mut asked = Place::default().connect(process.address).unwrap();
         let waiting = std::thread::spawn(move || exchange(&mut asked, 2, 0));
         talks.write_all(b"E and more").unwrap();
         // For the clock, no time is special: longer than the idle timeout.
         std::thread::park_timeout(Duration::from_millis(700));
-        stage.signal(libc::SIGCONT);
+        process.signal(libc::SIGCONT);
         assert_eq!(read_exact(&mut talks, 10), b"E and more");
         waiting.join().unwrap();
         assert_eq!(read_to_end(&mut idle), b"");
         drop((talks, idle));
-        let end = stage.stop();
+        let end = process.stop();
         assert_eq!((end.get("opens"), end.get("closes"), end.get("drops")), (3, 3, 1), "{end:?}");
     }
 }

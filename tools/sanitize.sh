@@ -23,7 +23,7 @@ fail() { echo "sanitize: $*" >&2; exit 1; }
 # - an_engine_that_is_destroyed_as_soon...: 20,000 engines
 # - bulk::a_thousand_clients...: 1000 clients and a GiB, 140 s under ThreadSanitizer; its smaller sisters run
 # - no_allocation has an allocator of its own; header, arrows and examples run no instrumented code
-tests=(--lib --test bounds --test callbacks --test caller_driven --test clients --test closing --test misuse
+tests=(--lib --test addresses --test bounds --test callbacks --test caller_driven --test clients --test closing --test misuse
   --test panics --test resources --test sends --test timeouts)
 skips=(--skip an_idle_connection_costs --skip a_thousand_engines --skip running_out_of_descriptors
   --skip as_soon_as_it_is_made --skip a_thousand_clients)

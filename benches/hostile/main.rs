@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{WHARF_PORT_AUTO, WHARF_PORT_EPOLL};
 use hostile::network::{Habit, vanish};
-use hostile::scenario::{Outcome, SCENARIOS, play};
+use hostile::scenario::{Outcome, SCENARIOS, run};
 use tables::Row;
 
 /// What vanishes, and by which deadline that is noticed.
@@ -52,7 +52,7 @@ fn main() {
     let only = get("HOSTILE_ONLY");
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == name));
     let port = if cfg!(target_os = "linux") { WHARF_PORT_EPOLL } else { WHARF_PORT_AUTO };
-    let quiet = || play(&SCENARIOS[0], port, time, Duration::ZERO, true).expect("descriptors");
+    let quiet = || run(&SCENARIOS[0], port, time, Duration::ZERO, true).expect("descriptors");
 
     let mut rows = Vec::new();
     println!("{}", tables::HEAD);
@@ -62,10 +62,10 @@ fn main() {
     };
     for scenario in SCENARIOS[1..].iter().filter(|scenario| wanted(scenario.name)) {
         let beside = quiet();
-        let Some(outcome) = play(scenario, port, time, Duration::ZERO, true) else { continue };
+        let Some(outcome) = run(scenario, port, time, Duration::ZERO, true) else { continue };
         // A crowd comes once and stays.
         let rate =
-            (scenario.name != "crowd").then(|| (outcome.blows as f64 / outcome.took.as_secs_f64(), scenario.unit));
+            (scenario.name != "crowd").then(|| (outcome.attempts as f64 / outcome.took.as_secs_f64(), scenario.unit));
         tell(Row::new(scenario.name, scenario.what, rate, &beside, &outcome, scenario.shows));
     }
     for (name, what, plan, habit, count, shows) in VANISHING.into_iter().filter(|entry| wanted(entry.0)) {

@@ -41,7 +41,7 @@ impl Figures {
 }
 
 pub const HEAD: &str = "\
-| attack | blows/s | messages/s quiet | attacked | median us quiet | attacked | p99 us quiet | attacked | longest us | new ones, p99 us | grown KiB | counted |
+| attack | attempts/s | messages/s quiet | attacked | median us quiet | attacked | p99 us quiet | attacked | longest us | new ones, p99 us | grown KiB | counted |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
 
 impl Row {
@@ -168,7 +168,7 @@ A connection of slow-loris that says a byte now and then costs a place and no bu
 whether it is slow or idle. After a connect flood some connections have no other end any more: when the backlog overflows,
 the system loses track of peers that gave up meanwhile. A first-byte deadline ends them. Peers that vanish while bytes are
 under way to them are noticed by neither keepalive nor send stall when nothing more is queued: then only the idle timeout
-is faster than the system's own patience (minutes). [What happens when ...](what-happens-when.md) has the whole story.
+is faster than the system's own patience (minutes). [What happens when ...](what-happens-when.md) has all of it.
 ",
     );
     page

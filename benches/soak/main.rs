@@ -6,12 +6,12 @@
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod echo_peer;
 mod flat;
+mod harness;
 #[path = "../../tests/hostile/mod.rs"]
 mod hostile;
-mod pen_pal;
-mod rough;
-mod theatre;
+mod misbehaving;
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::*;
@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use flat::Sample;
+use harness::Harness;
 use hostile::files::{count, files_limit, set_files, status_kib};
-use rough::Rough;
-use theatre::Theatre;
+use misbehaving::Misbehaving;
 
 /// A gap between two seconds that is longer than this is no time of the run: the process was stopped.
 const STOPPED: Duration = Duration::from_secs(3);
@@ -66,8 +66,8 @@ fn main() {
         config.pool_bytes = 2 << 20;
         config.receive_buffer_bytes = hostile::echo::PIECE as u32;
     });
-    let mut theatre = Theatre::open(&engine);
-    let rough = Rough::start(theatre.addresses());
+    let mut harness = Harness::open(&engine);
+    let misbehaving = Misbehaving::start(harness.addresses());
     // Written once, so that its pages are there from the beginning and do not look like growth.
     let mut samples: Vec<Sample> = vec![Sample { second: 1, ..Sample::default() }; options.seconds];
     samples.clear();
@@ -80,9 +80,9 @@ fn main() {
             stopped += last.elapsed() - Duration::from_secs(1);
         }
         last = Instant::now();
-        samples.push(sample(second, &engine, &theatre));
+        samples.push(sample(second, &engine, &harness));
         leak(options.leak);
-        theatre.act(second, &engine);
+        harness.step(second, &engine);
         if second % 30 == 25 {
             without_descriptors();
         }
@@ -94,24 +94,24 @@ fn main() {
             }
         }
     }
-    let blows = rough.end();
-    theatre.close(&engine);
+    let counts = misbehaving.end();
+    harness.close(&engine);
     let sums = engine.stats();
     ok(engine.destroy(1000));
-    let mut faults = theatre.faults(&sums);
+    let mut faults = harness.faults(&sums);
     let after = (count("/proc/self/fd"), count("/proc/self/task"));
     if after != before {
         faults.push(format!("descriptors and threads were {before:?} and are {after:?}"));
     }
     let verdicts = flat::judge(&samples);
     faults.extend(verdicts.iter().filter(|verdict| verdict.grew).map(|verdict| verdict.to_string()));
-    write(&options, &samples, &verdicts, &faults, &story(&theatre, &sums, blows, stops, stopped));
+    write(&options, &samples, &verdicts, &faults, &summary(&harness, &sums, counts, stops, stopped));
     verdicts.iter().for_each(|verdict| println!("{verdict}"));
     assert!(faults.is_empty(), "{faults:#?}");
     println!("{} s: everything balances, and nothing grew", options.seconds);
 }
 
-fn sample(second: usize, engine: &Engine, theatre: &Theatre) -> Sample {
+fn sample(second: usize, engine: &Engine, harness: &Harness) -> Sample {
     let stats = engine.stats();
     Sample {
         second: second as u64,
@@ -121,7 +121,7 @@ fn sample(second: usize, engine: &Engine, theatre: &Theatre) -> Sample {
         open: stats.open,
         blocks: stats.pool_blocks_in_use,
         accepted: stats.accepted,
-        answers: theatre.answers(),
+        answers: harness.answers(),
         exhaustions: stats.descriptor_exhaustions,
         resets: stats.closed_by_reset,
         timeouts: stats.closed_by_timeout,
@@ -144,20 +144,20 @@ fn leak(leak: Leak) {
         Leak::Files => std::mem::forget(std::fs::File::open("/dev/null")),
         Leak::Nothing | Leak::Handlers => {}
     }
-    theatre::KEEPS_ONE_HANDLER.store(leak == Leak::Handlers, SeqCst);
+    harness::KEEPS_ONE_HANDLER.store(leak == Leak::Handlers, SeqCst);
 }
 
-fn story(theatre: &Theatre, sums: &wharf_stats, blows: [u64; 4], stops: u32, stopped: Duration) -> String {
+fn summary(harness: &Harness, sums: &wharf_stats, counts: [u64; 4], stops: u32, stopped: Duration) -> String {
     let mut text = String::new();
     let mut tell = |name: &str, value: u64| writeln!(text, "    \"{name}\": {value},").unwrap();
     tell("connections accepted", sums.accepted);
     tell("connects of our clients", sums.connected);
     tell("connects of our clients that failed", sums.connect_failures);
-    tell("messages of our clients that were answered", theatre.answers().iter().sum());
-    tell("peers that came and went", blows[0]);
-    tell("peers that reset", blows[1]);
-    tell("peers that ended their side", blows[2]);
-    tell("readers that stalled", blows[3]);
+    tell("messages of our clients that were answered", harness.answers().iter().sum());
+    tell("peers that came and went", counts[0]);
+    tell("peers that reset", counts[1]);
+    tell("peers that ended their side", counts[2]);
+    tell("readers that stalled", counts[3]);
     tell("connections closed by a timeout", sums.closed_by_timeout);
     tell("connections closed by a reset", sums.closed_by_reset);
     tell("connections closed by a stop", sums.closed_by_stop);
@@ -165,23 +165,23 @@ fn story(theatre: &Theatre, sums: &wharf_stats, blows: [u64; 4], stops: u32, sto
     tell("sends refused, queue full", sums.queue_full);
     tell("sends refused, pool exhausted", sums.pool_exhausted);
     tell("times that accepting backed off without descriptors", sums.descriptor_exhaustions);
-    tell("stops and starts of servers", theatre.restarts);
-    tell("servers that came back with another configuration", theatre.changes);
+    tell("stops and starts of servers", harness.restarts);
+    tell("servers that came back with another configuration", harness.changes);
     tell("times that the process was stopped from outside", stops.into());
     tell("seconds that it was stopped, not counted", stopped.as_secs());
     text
 }
 
-fn write(options: &Options, samples: &[Sample], verdicts: &[flat::Verdict], faults: &[String], story: &str) {
+fn write(options: &Options, samples: &[Sample], verdicts: &[flat::Verdict], faults: &[String], summary: &str) {
     let mut csv = String::from(Sample::HEAD);
     samples.iter().for_each(|sample| writeln!(csv, "{sample}").unwrap());
     std::fs::write(format!("{}/soak.csv", options.folder), csv).unwrap();
     let rules: Vec<String> = verdicts.iter().map(|verdict| format!("    \"{verdict}\"")).collect();
     let json = format!(
-        "{{\n  \"seconds\": {},\n  \"faults\": {},\n  \"story\": {{\n{}\n  }},\n  \"rules\": [\n{}\n  ]\n}}\n",
+        "{{\n  \"seconds\": {},\n  \"faults\": {},\n  \"summary\": {{\n{}\n  }},\n  \"rules\": [\n{}\n  ]\n}}\n",
         options.seconds,
         faults.len(),
-        story.trim_end().trim_end_matches(','),
+        summary.trim_end().trim_end_matches(','),
         rules.join(",\n")
     );
     std::fs::write(format!("{}/soak.json", options.folder), json).unwrap();

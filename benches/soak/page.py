@@ -52,7 +52,7 @@ def page(outcome, has_plot):
     if has_plot:
         lines += ["![The run: memory, descriptors, threads, connections, blocks, rates](soak.svg)", ""]
     lines += [f"**Outcome: {outcome['faults']} faults in {minutes:.0f} minutes.**", "", "| what happened | times |", "| --- | --- |"]
-    lines += [f"| {name} | {value:,} |" for name, value in outcome["story"].items()]
+    lines += [f"| {name} | {value:,} |" for name, value in outcome["summary"].items()]
     lines += [
         "", "## What would be a fault", "",
         "At the end everything must balance: each `on_open` has its `on_close`, each handler its one `on_drop`, accepted and",

@@ -1,4 +1,4 @@
-"""One run: a server is started, the load plays against it, both are looked after."""
+"""One run: a server is started, the load runs against it, both are looked after."""
 import json
 import os
 import resource
@@ -86,7 +86,7 @@ class Server:
         self.errors.close()
 
 
-def play(build, scenario, keys, server):
+def drive(build, scenario, keys, server):
     """The load's figures, and how much of a CPU others used meanwhile."""
     command = [os.path.join(build, "load"), scenario.load, server.port, str(server.process.pid),
                *(f"{key}={value}" for key, value in keys.items())]
@@ -124,7 +124,7 @@ def run_once(build, peer, scenario, workers, quick):
     has_both = max(scenario.workers) > 1 and scenario.cpus == "both"
     server = Server(command, {machine.SERVER_CPU, machine.LOAD_CPU} if has_both else {machine.SERVER_CPU})
     try:
-        run = play(build, scenario, keys, server)
+        run = drive(build, scenario, keys, server)
     finally:
         server.stop()
     run["workers"] = workers

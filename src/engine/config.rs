@@ -14,6 +14,8 @@ pub const WORKERS_ONE_A_CORE: u32 = u32::MAX;
 pub const MAX_WORKERS: u32 = 256;
 /// The most servers of one engine.
 pub const MAX_SERVERS: u32 = 64;
+/// The most threads that resolve names.
+const MAX_RESOLVER_THREADS: u32 = 64;
 
 /// Which port the engine runs on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -53,6 +55,10 @@ pub struct EngineConfig {
     pub slow_callback_ms: u32,
     /// Where log lines go.
     pub log: Option<Arc<dyn Log>>,
+    /// Threads that resolve names, once there is a client with one: 1..=64; default 2.
+    pub resolver_threads: u32,
+    /// The stack of each worker thread: 64 KiB..=1 GiB; 0: as large as the system makes it.
+    pub worker_stack_bytes: u32,
 }
 
 /// Less than the largest segment that the system makes (64 KiB with its headers): 64 KiB that are sent on would leave as
@@ -92,11 +98,16 @@ impl EngineConfig {
         config.pool_bytes = if self.pool_bytes == 0 { 16 << 20 } else { self.pool_bytes };
         config.receive_buffer_bytes = or(self.receive_buffer_bytes, RECEIVE_BUFFER_BYTES);
         config.slow_callback_ms = or(self.slow_callback_ms, 100);
+        config.resolver_threads = or(self.resolver_threads, 2);
         within("workers", config.workers.into(), 1, MAX_WORKERS.into())?;
         within("max_connections", config.max_connections.into(), 1, MAX_INDEX.into())?;
         within("buffer_bytes", config.buffer_bytes.into(), 256, 1 << 20)?;
         within("pool_bytes", config.pool_bytes, config.buffer_bytes.into(), 64 << 30)?;
         within("receive_buffer_bytes", config.receive_buffer_bytes.into(), 1 << 10, 16 << 20)?;
+        within("resolver_threads", config.resolver_threads.into(), 1, MAX_RESOLVER_THREADS.into())?;
+        if config.worker_stack_bytes > 0 {
+            within("worker_stack_bytes", config.worker_stack_bytes.into(), 64 << 10, 1 << 30)?;
+        }
         if config.buffer_bytes % 64 != 0 {
             return Err(Failure::new(
                 Status::InvalidArgument,
@@ -271,6 +282,8 @@ pub struct ClientConfig {
     pub reconnect_max_ms: u32,
     /// Attempts in a row that may fail before giving up; 0: no bound.
     pub reconnect_attempts: u32,
+    /// A connection that was open for less did not last: milliseconds; default 5,000.
+    pub reconnect_stable_ms: u32,
     /// The connection.
     pub connection: ConnectionConfig,
 }
@@ -284,8 +297,12 @@ impl ClientConfig {
         if self.reconnect_max_ms > 0 && self.reconnect_min_ms == 0 {
             self.reconnect_min_ms = self.reconnect_max_ms.min(100);
         }
+        if self.reconnect_stable_ms == 0 {
+            self.reconnect_stable_ms = 5_000;
+        }
         within("connect_timeout_ms", self.connect_timeout_ms.into(), 1, MAX_TIMEOUT_MS.into())?;
         within("reconnect_max_ms", self.reconnect_max_ms.into(), 0, MAX_TIMEOUT_MS.into())?;
+        within("reconnect_stable_ms", self.reconnect_stable_ms.into(), 1, MAX_TIMEOUT_MS.into())?;
         if self.reconnect_min_ms > self.reconnect_max_ms {
             return Err(Failure::new(
                 Status::InvalidArgument,

@@ -54,6 +54,9 @@ pub enum Level {
     Debug = 4,
 }
 
+/// The most bytes of a log line: a sentence with the longest address, a Unix name each of whose bytes is written as `\xHH`.
+pub const LINE_BYTES: usize = 640;
+
 /// Where log lines go. Called on workers only (or in a turn), by several at once when there are several.
 pub trait Log: Send + Sync + 'static {
     /// The least important level that is wanted.

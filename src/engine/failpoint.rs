@@ -8,8 +8,8 @@ pub enum Point {
     Send = 1,
     /// On a worker, while a completion is dispatched.
     Dispatch = 2,
-    /// On a worker, while a connection is attended to.
-    Attend = 3,
+    /// On a worker, while a connection of the ready list is looked at.
+    Ready = 3,
 }
 
 #[cfg(feature = "testing")]

@@ -1,7 +1,10 @@
 //! Why something did not work, in a sentence.
 
+use std::fmt;
 use std::io;
 
+use crate::pool::room::NoMemory;
+use crate::port::status_of;
 use crate::status::Status;
 
 /// A status, the system's error number and a sentence that says what to do.
@@ -26,9 +29,7 @@ impl Failure {
 
     /// A failure of the system while `what` was tried, as in "bind 0.0.0.0:80".
     pub fn from_io(what: &str, error: &io::Error) -> Failure {
-        let status = status_of(error);
-        let os_code = error.raw_os_error().unwrap_or(0);
-        let hint = match status {
+        let hint = match status_of(error) {
             Status::Permission => "; ports below 1024 need CAP_NET_BIND_SERVICE, and a Unix socket a writable folder",
             Status::AddressInUse => "; stop the other socket or choose another port",
             Status::AddressNotAvailable => "; choose an address of this machine, or 0.0.0.0 or [::] for all",
@@ -38,7 +39,34 @@ impl Failure {
             Status::Timeout => "; the peer did not answer in time",
             _ => "",
         };
-        Failure { status, os_code, message: format!("{what}: {}{hint}", describe(error)) }
+        Failure::with_hint(what, error, hint)
+    }
+
+    /// The same of a connect to this address.
+    pub fn of_connect(address: &impl fmt::Display, error: &io::Error) -> Failure {
+        let what = format!("connect {address}");
+        let hint = match status_of(error) {
+            Status::Permission => "; a firewall forbids it, or the permissions of the socket's file do",
+            Status::AddressInUse => "; another socket has this local address: choose port 0",
+            Status::AddressNotAvailable => {
+                "; no local port is left to connect from, or local_address is none of this machine"
+            }
+            _ => return Failure::from_io(&what, error),
+        };
+        Failure::with_hint(&what, error, hint)
+    }
+
+    fn with_hint(what: &str, error: &io::Error, hint: &str) -> Failure {
+        let os_code = error.raw_os_error().unwrap_or(0);
+        Failure { status: status_of(error), os_code, message: format!("{what}: {}{hint}", describe(error)) }
+    }
+}
+
+impl From<NoMemory> for Failure {
+    fn from(_: NoMemory) -> Failure {
+        let message = "the system has no memory for what is to be set aside: lower pool_bytes, max_connections or \
+                       receive_buffer_bytes, or raise the limit of the process";
+        Failure::new(Status::NoMemory, message)
     }
 }
 
@@ -53,28 +81,4 @@ fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
     text[..end].to_lowercase()
-}
-
-/// The status that tells of this error.
-pub fn status_of(error: &io::Error) -> Status {
-    use io::ErrorKind as K;
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => return Status::TooManyFiles,
-        Some(libc::ENOMEM | libc::ENOBUFS) => return Status::NoMemory,
-        Some(libc::EACCES | libc::EPERM) => return Status::Permission,
-        Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => return Status::Unreachable,
-        Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP) => return Status::Unsupported,
-        _ => {}
-    }
-    match error.kind() {
-        K::ConnectionRefused | K::NotFound => Status::Refused,
-        K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => Status::Reset,
-        K::AddrInUse => Status::AddressInUse,
-        K::AddrNotAvailable => Status::AddressNotAvailable,
-        K::TimedOut => Status::Timeout,
-        K::InvalidInput => Status::InvalidArgument,
-        K::Unsupported => Status::Unsupported,
-        K::PermissionDenied => Status::Permission,
-        _ => Status::Os,
-    }
 }

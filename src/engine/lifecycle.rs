@@ -1,99 +1,79 @@
-//! How an engine begins and ends: threads or a caller that turns it, and the story of the end.
+//! How an engine begins and ends: threads or a caller that turns it, and the task of the end.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
-use super::api::{Close, Patience};
+use super::api::Close;
 use super::config::EngineConfig;
-use super::connection::Connection;
-use super::core::{Core, Endpoints, Life, Outside, extra_blocks, port_setup};
-use super::endpoint::Role;
+use super::connection::connections::backing_blocks;
+use super::connection::turn_context;
+use super::core::{Core, port_setup};
+use super::driven::Driven;
 use super::events::Level;
 use super::failure::{Failure, Outcome};
-use super::handshakes::WaitingServers;
-use super::local;
-use super::registry;
-use super::stats::Stats;
-use super::tasks::Signal;
-use super::worker::Worker;
-use crate::pool::blocks::Blocks;
+use super::life::Life;
+use super::owners::Owners;
+use super::places;
+use super::server::server::Stop;
+use super::worker::event_loop::Worker;
+use super::worker::workers::Workers;
 use crate::pool::handle::Handle;
-use crate::pool::lock;
-use crate::pool::slots::Slots;
 use crate::port::Port;
-use crate::port::thread::spawn_with_signals_blocked;
+use crate::port::thread::spawn;
 use crate::status::Status;
 
-/// An engine and the rings that its workers will hold.
-type Made<P> = (Arc<Core<P>>, Vec<<P as Port>::Ring>);
+/// An engine and its workers, which do not run yet.
+type Made<P> = (Arc<Core<P>>, Vec<Box<Worker<P>>>);
 
 impl<P: Port> Core<P> {
     /// Makes an engine of a validated configuration: everything is set aside here. Threads begin with [`Core::launch`].
     pub(super) fn create(config: EngineConfig, handle: Handle, first_generation: u32) -> Outcome<Made<P>> {
         let setup = port_setup(&config);
         let mut rings = Vec::new();
-        let mut workers = Vec::new();
+        let mut ports = Vec::new();
         for _ in 0..config.workers {
             let (port, ring) = P::open(&setup).map_err(|error| Failure::from_io("open the port", &error))?;
-            workers.push(Outside::new(port, &config));
+            ports.push(port);
             rings.push(ring);
         }
-        let most = config.max_connections;
-        let blocks = Blocks::new(config.blocks() - extra_blocks(&config), extra_blocks(&config), config.buffer_bytes);
-        let core = Arc::new_cyclic(|me: &Weak<Core<P>>| Core {
+        let workers = Arc::new(Workers::new(&config, handle.engine, first_generation, ports)?);
+        let backing = backing_blocks(&config);
+        let mut idle = Vec::new();
+        for (index, ring) in rings.into_iter().enumerate() {
+            idle.push(Box::new(Worker::new(&workers, index, handle.engine, backing, ring)?));
+        }
+        let owners = Owners::new(handle.engine, workers.clone(), &config, first_generation);
+        let core = Arc::new_cyclic(|me| Core {
             me: me.clone(),
             handle,
-            started_ns: workers[0].port.now_ns(),
-            slow_callback_ns: u64::from(config.slow_callback_ms) * 1_000_000,
-            log_level: config.log.as_ref().map_or(0, |log| log.level() as i32),
-            connections: (0..most).map(|_| Connection::new(&blocks, first_generation)).collect(),
-            slots: Slots::new(most),
-            servers_without_place: WaitingServers::new(),
-            blocks,
-            endpoints: Mutex::new(Endpoints {
-                places: Vec::new(),
-                next_generation: first_generation,
-                shut: false,
-                gone: Stats::default(),
-            }),
-            endpoint_gone: Signal::default(),
-            dials: Mutex::new(HashMap::new()),
-            next_dial: AtomicU32::new(0),
-            starving: Mutex::new(Vec::with_capacity(most as usize)),
-            least_need: AtomicU32::new(u32::MAX),
-            pool_exhausted: AtomicU64::new(0),
-            life: Mutex::new(Life { workers_left: config.workers, ..Life::default() }),
-            life_changed: Condvar::new(),
-            exiting: AtomicBool::new(false),
-            driven: Mutex::new(None),
-            turner: Mutex::new(None),
-            workers: workers.into(),
+            workers,
+            owners: Arc::new(owners),
+            life: Life::new(config.workers),
+            driven: Driven::default(),
             config,
         });
-        Ok((core, rings))
+        Ok((core, idle))
     }
 
     /// Starts the worker threads, or keeps the worker for the caller's turns.
-    pub(super) fn launch(self: &Arc<Self>, rings: Vec<P::Ring>) -> Outcome<()> {
-        for (index, ring) in rings.into_iter().enumerate() {
-            let mut worker = Box::new(Worker::new(self, index, ring));
+    pub(super) fn launch(self: &Arc<Self>, workers: Vec<Box<Worker<P>>>) -> Outcome<()> {
+        for (index, mut worker) in workers.into_iter().enumerate() {
             if self.config.caller_driven {
-                *lock(&self.driven) = Some(worker);
+                self.driven.put(worker);
                 continue;
             }
             let core = self.clone();
-            let begun = spawn_with_signals_blocked(format!("wharf-{index}"), move || {
+            let stack_bytes = self.config.worker_stack_bytes as usize;
+            let begun = spawn(format!("wharf-{index}"), stack_bytes, move || {
                 worker.run();
                 drop(worker);
                 core.worker_left(index);
             });
             match begun {
-                Ok(thread) => lock(&self.life).threads.push(thread),
+                Ok(thread) => self.life.lock().threads.push(thread),
                 Err(error) => {
-                    self.tell_workers_to_exit();
+                    self.workers.exit();
                     // The threads that did start, and this call for those that did not, take the name away.
-                    lock(&self.life).workers_left -= self.config.workers - index as u32 - 1;
+                    self.life.lock().workers_left -= self.config.workers - index as u32 - 1;
                     self.worker_left(index);
                     return Err(Failure::from_io("start a worker thread", &error));
                 }
@@ -102,65 +82,20 @@ impl<P: Port> Core<P> {
         Ok(())
     }
 
-    fn tell_workers_to_exit(&self) {
-        self.exiting.store(true, SeqCst);
-        self.workers.iter().for_each(Outside::ask);
-    }
-
     /// The last worker to leave takes the engine's name away.
-    fn worker_left(&self, index: usize) {
-        self.workers[index].tasks.end();
-        let mut life = lock(&self.life);
+    pub(super) fn worker_left(&self, index: usize) {
+        self.workers.tasks[index].end();
+        let mut life = self.life.lock();
         life.workers_left -= 1;
         if life.workers_left > 0 {
             return;
         }
-        life.gone = true;
         drop(life);
-        registry::strike(self.handle, self.latest_generation());
-        self.life_changed.notify_all();
-    }
-
-    /// No handle that this engine gave out has a generation above this.
-    fn latest_generation(&self) -> u32 {
-        let connections = self.connections.iter().map(|connection| connection.generation.load(Acquire));
-        connections.fold(lock(&self.endpoints).next_generation, u32::max)
-    }
-
-    /// Runs one turn on the calling thread.
-    pub(super) fn turn_once(&self, patience: Patience) -> Result<u32, Status> {
-        if !self.config.caller_driven {
-            return Err(Status::State);
-        }
-        let mut worker = self.take_driven()?;
-        let timeout_ns = patience.map(|patience| u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
-        let completions = worker.turn(timeout_ns);
-        self.put_back_driven(worker);
-        completions
-    }
-
-    fn take_driven(&self) -> Result<Box<Worker<P>>, Status> {
-        if self.runs_on_this_thread() {
-            return Err(Status::WouldDeadlock);
-        }
-        let worker = lock(&self.driven).take();
-        let worker = worker.ok_or_else(|| if lock(&self.life).gone { Status::Stale } else { Status::State })?;
-        *lock(&self.turner) = Some(local::thread_number());
-        Ok(worker)
-    }
-
-    fn put_back_driven(&self, worker: Box<Worker<P>>) {
-        if self.exiting.load(SeqCst) {
-            drop(worker);
-            self.worker_left(0);
-        } else {
-            *lock(&self.driven) = Some(worker);
-        }
-        self.life_changed.notify_all();
-    }
-
-    fn runs_on_this_thread(&self) -> bool {
-        local::with(|local| local.is_some_and(|local| local.place == self.handle.engine))
+        self.owners.resolver.end();
+        self.life.lock().is_gone = true;
+        let latest = self.workers.connections.table.latest_generation().max(self.owners.latest_generation());
+        places::give_back(self.handle, latest);
+        self.life.tell();
     }
 
     /// Begins the end, and waits for it unless this thread is needed for it.
@@ -172,14 +107,11 @@ impl<P: Port> Core<P> {
         if self.config.caller_driven {
             return self.turn_to_the_end();
         }
-        if local::in_turn() {
+        if turn_context::in_turn() {
             // Two engines that end each other in callbacks would wait for each other.
             return Ok(());
         }
-        let life = lock(&self.life);
-        let mut life = self.life_changed.wait_while(life, |life| !life.gone).unwrap_or_else(PoisonError::into_inner);
-        let threads = std::mem::take(&mut life.threads);
-        drop(life);
+        let threads = std::mem::take(&mut self.life.wait_until_gone().threads);
         for thread in threads {
             // A worker contains its panics; one that died all the same has nothing left to wait for.
             let _ = thread.join();
@@ -187,93 +119,61 @@ impl<P: Port> Core<P> {
         Ok(())
     }
 
-    /// The caller's thread takes the last turns, or waits while another thread is in one.
-    fn turn_to_the_end(&self) -> Result<(), Status> {
-        loop {
-            let life = lock(&self.life);
-            if life.gone {
-                return Ok(());
-            }
-            let worker = lock(&self.driven).take();
-            match worker {
-                Some(mut worker) => {
-                    drop(life);
-                    *lock(&self.turner) = Some(local::thread_number());
-                    let turned = worker.turn(None);
-                    self.put_back_driven(worker);
-                    // A contained fault was logged; the next turn goes on.
-                    if turned == Err(Status::Limit) {
-                        return Err(Status::Limit);
-                    }
-                }
-                None => drop(self.life_changed.wait_timeout(life, std::time::Duration::from_millis(50))),
-            }
-        }
-    }
-
     fn begin_end(&self, drain_ms: u32) {
-        let until = self.workers[0].port.now_ns().saturating_add(u64::from(drain_ms) * 1_000_000);
-        let mut life = lock(&self.life);
-        if std::mem::replace(&mut life.ending, true) {
+        let until_ns = self.workers.now_ns().saturating_add(u64::from(drain_ms) * 1_000_000);
+        let mut life = self.life.lock();
+        if std::mem::replace(&mut life.is_ending, true) {
             // Asked again: the deadline can only come closer.
-            life.end_until_ns = life.end_until_ns.min(until);
+            life.end_until_ns = life.end_until_ns.min(until_ns);
             drop(life);
-            self.endpoint_gone.notify();
+            self.owners.one_gone.notify();
             return;
         }
-        life.end_until_ns = until;
+        life.end_until_ns = until_ns;
         drop(life);
-        lock(&self.endpoints).shut = true;
+        self.owners.shut();
         if let Some(core) = self.me.upgrade() {
-            self.workers[0].tasks.spawn(async move { core.end_story(drain_ms).await });
+            self.workers.spawn(async move { core.end_all(drain_ms).await });
         }
     }
 
-    /// Servers that drain have until then at the most.
-    fn bring_forward(&self, until_ns: u64) {
-        let left_ms = until_ns.saturating_sub(self.workers[0].port.now_ns()).div_ceil(1_000_000);
-        for endpoint in self.all_endpoints() {
-            let _ = self.stop_server(&endpoint, u32::try_from(left_ms).unwrap_or(u32::MAX), false, true);
-        }
-    }
-
-    /// The story of the end: every server drains, every client stops, each handler has its last call, the workers leave.
-    async fn end_story(self: Arc<Self>, drain_ms: u32) {
-        for endpoint in self.all_endpoints() {
-            // An endpoint that is already on its way out goes on.
-            let _ = match &endpoint.role {
-                Role::Server(_) => self.stop_server(&endpoint, drain_ms, drain_ms == 0, true),
-                Role::Client(_) => {
-                    self.stop_client(&endpoint, if drain_ms == 0 { Close::Now } else { Close::Flush }, true)
-                }
-            };
-        }
-        let outside = &self.workers[0];
-        let mut told_until = u64::MAX;
-        while !self.all_endpoints().is_empty() {
-            let until = lock(&self.life).end_until_ns;
-            if until < told_until {
-                told_until = until;
-                self.bring_forward(until);
+    /// The task of the end: every server drains, every client stops, each handler has its last call, the workers leave.
+    async fn end_all(self: Arc<Self>, drain_ms: u32) {
+        let stop = Stop { drain_ms, is_abrupt: drain_ms == 0, destroys: true };
+        // Those that are already on their way out go on.
+        self.owners.servers().iter().for_each(|server| server.stop(stop));
+        let how = if drain_ms == 0 { Close::Due } else { Close::Flush };
+        self.owners.clients().iter().for_each(|client| client.stop(how, true));
+        let mut told_until_ns = u64::MAX;
+        while !self.owners.is_empty() {
+            let until_ns = self.life.lock().end_until_ns;
+            if until_ns < told_until_ns {
+                told_until_ns = until_ns;
+                self.bring_forward(until_ns);
             }
-            if outside.port.now_ns() < until {
-                let now = || outside.port.now_ns();
-                smol::future::or(self.endpoint_gone.notified(), outside.tasks.sleep_until(until, now)).await;
+            if self.workers.now_ns() < until_ns {
+                smol::future::or(self.owners.one_gone.notified(), self.workers.sleep_until(until_ns)).await;
                 continue;
             }
-            for endpoint in self.all_endpoints() {
-                let _ = self.stop_client(&endpoint, Close::Reset, true);
-            }
-            self.endpoint_gone.notified().await;
+            self.owners.clients().iter().for_each(|client| client.stop(Close::Due, true));
+            self.owners.one_gone.notified().await;
         }
         let stats = self.sum_stats();
-        self.log(
+        self.workers.connections.log.line(
             Level::Info,
             format_args!(
                 "engine: ended; {} accepted, {} connected, {} closed, {} blocks in use",
                 stats.accepted, stats.connected, stats.closed, stats.pool_blocks_in_use
             ),
         );
-        self.tell_workers_to_exit();
+        self.workers.exit();
+    }
+
+    /// Servers that drain have until then at the most.
+    fn bring_forward(&self, until_ns: u64) {
+        let left_ms = until_ns.saturating_sub(self.workers.now_ns()).div_ceil(1_000_000);
+        let drain_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+        let stop = Stop { drain_ms, is_abrupt: false, destroys: true };
+        self.owners.servers().iter().for_each(|server| server.stop(stop));
     }
 }

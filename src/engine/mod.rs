@@ -1,39 +1,38 @@
-//! What happens, in safe Rust: worker loops, servers, clients, connections, deadlines, stories.
+//! What happens, in safe Rust. From the top floor down, and arrows point only downward:
+//!
+//! | room | what |
+//! | --- | --- |
+//! | [`registry`], [`api`], `core`, `lifecycle`, `owners` | the engine as its users see it: where handles lead, how it begins and ends |
+//! | [`server`], [`client`] | listen, accept, admission, drain; resolve, dial, reconnect |
+//! | [`worker`] | one loop: its turns, tasks, timers, and to whom an event belongs |
+//! | [`layers`] | what stands between the stream and the handler |
+//! | [`connection`] | one connection: receive, send, cork, close, deadlines |
+//! | [`config`], [`events`], [`failure`], [`stats`], `log`, `wake`, `signal` | words that all of them use; they use nothing above |
 
 #![forbid(unsafe_code)]
 
-mod accept;
-mod address_list;
-mod admission;
-mod adopt;
 pub mod api;
 mod client;
-mod closing;
 pub mod config;
 mod connection;
 mod core;
-mod cork;
 #[cfg(feature = "testing")]
 pub mod counts;
-mod deadlines;
-mod dial;
-mod dispatch;
-mod endpoint;
+mod driven;
 pub mod events;
-mod facade;
 pub mod failpoint;
 pub mod failure;
-mod faults;
-mod handshakes;
+mod layers;
+mod life;
 mod lifecycle;
-mod local;
 mod log;
 pub mod mutant;
-mod receive_rate;
+mod owners;
+mod places;
 pub mod registry;
-mod send;
-mod send_queue;
 mod server;
+mod signal;
 pub mod stats;
-mod tasks;
+mod turning;
+mod wake;
 mod worker;

@@ -19,8 +19,16 @@ pub enum Mutant {
     CorkLost = 6,
     /// The last connection of a stopping server does not tell the drain that it is gone.
     EndlessDrain = 7,
-    /// A client connects again without a pause.
+    /// A client connects again with hardly a pause.
     ReconnectStorm = 8,
+    /// What came behind the message in which the user paused is forgotten by the layer.
+    RestForgotten = 9,
+    /// Blocks that were held for the receives of a wait are not given back.
+    HeldBlocksLost = 10,
+    /// What came before a reset or a send that failed is thrown away.
+    UnreadThrownAway = 11,
+    /// Any connection, however short, ends the growth of a client's pauses.
+    ReconnectFlap = 12,
 }
 
 #[cfg(feature = "simulation")]

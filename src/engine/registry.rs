@@ -1,15 +1,17 @@
-//! Where engines are found by the number in a handle. At most 255 live at a time; place 0 is the default engine's.
+//! Engines are made here, and found by the number in a handle.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
-use super::api::Engine;
+use super::api::{ConnectionCalls, Engine};
 use super::config::{EngineConfig, PortChoice};
+use super::connection::caller::Caller;
+use super::connection::table::names_no_connection;
+use super::connection::turn_context;
 use super::core::{self, Core};
 use super::failure::{Failure, Outcome};
-use super::local::{self, Local};
+use super::places::{self, PLACES, Registered, read};
 use crate::likely::likely;
 use crate::pool::handle::{Handle, Kind};
-use crate::pool::lock;
 use crate::port::Port;
 #[cfg(target_os = "linux")]
 use crate::port::epoll::EpollPort;
@@ -19,47 +21,13 @@ use crate::port::polling::PollingPort;
 use crate::port::sim::SimPort;
 use crate::status::Status;
 
-const PLACES: usize = 256;
-
-struct Place {
-    /// Taken by an engine that lives or is being made.
-    taken: bool,
-    /// Above every generation that was ever given out here.
-    generation: u32,
-    engine: Option<(Handle, Arc<dyn Engine>)>,
-}
-
-static TABLE: [RwLock<Place>; PLACES] =
-    [const { RwLock::new(Place { taken: false, generation: 1, engine: None }) }; PLACES];
-/// One at a time makes the default engine.
-static DEFAULT: Mutex<()> = Mutex::new(());
-
-fn read(place: usize) -> std::sync::RwLockReadGuard<'static, Place> {
-    TABLE[place].read().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn write(place: usize) -> std::sync::RwLockWriteGuard<'static, Place> {
-    TABLE[place].write().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// Makes an engine; gives its handle.
 pub fn create(config: &EngineConfig) -> Outcome<u64> {
     let config = config.validated()?;
-    for place in 1..PLACES {
-        if let Some(handle) = take_place(place) {
-            return create_at(config, handle);
-        }
+    match (1..PLACES).find_map(places::take) {
+        Some(handle) => create_at(config, handle),
+        None => Err(Failure::new(Status::Limit, "255 engines live already: destroy one")),
     }
-    Err(Failure::new(Status::Limit, "255 engines live already: destroy one"))
-}
-
-fn take_place(place: usize) -> Option<Handle> {
-    let mut entry = write(place);
-    if entry.taken {
-        return None;
-    }
-    entry.taken = true;
-    Some(Handle { kind: Kind::Engine, engine: place as u8, index: 0, generation: entry.generation })
 }
 
 fn create_at(config: EngineConfig, handle: Handle) -> Outcome<u64> {
@@ -70,7 +38,7 @@ fn create_at(config: EngineConfig, handle: Handle) -> Outcome<u64> {
         PortChoice::Auto | PortChoice::Epoll => create_on::<EpollPort>(config, handle),
         #[cfg(not(target_os = "linux"))]
         PortChoice::Epoll => {
-            write(handle.engine.into()).taken = false;
+            places::give_back_unused(handle);
             Err(Failure::new(Status::Unsupported, "the epoll port exists on Linux only: choose AUTO"))
         }
         #[cfg(feature = "simulation")]
@@ -83,9 +51,10 @@ fn create_at(config: EngineConfig, handle: Handle) -> Outcome<u64> {
 
 fn create_on<P: Port>(config: EngineConfig, handle: Handle) -> Outcome<()> {
     let made = Core::<P>::create(config, handle, handle.generation.wrapping_add(1));
-    let (core, rings) = made.inspect_err(|_| write(handle.engine.into()).taken = false)?;
-    write(handle.engine.into()).engine = Some((handle, core.clone()));
-    core.launch(rings)
+    let (core, workers) = made.inspect_err(|_| places::give_back_unused(handle))?;
+    let connections = core.workers.connections.clone();
+    places::register(Registered { handle, engine: core.clone(), connections });
+    core.launch(workers)
 }
 
 /// Bytes that an engine of this configuration sets aside.
@@ -103,19 +72,8 @@ pub fn footprint(config: &EngineConfig) -> Outcome<u64> {
     })
 }
 
-/// The engine is gone: its place is free, and whatever is made there next has later generations.
-pub(super) fn strike(handle: Handle, latest_generation: u32) {
-    let mut place = write(handle.engine.into());
-    let gone = place.engine.take();
-    place.generation = latest_generation.wrapping_add(1);
-    place.taken = false;
-    drop(place);
-    drop(gone);
-}
-
-/// Finds the engine that a handle belongs to and calls with it. The engine checks the rest of the handle; for an engine's
-/// own handle that is done here. Engine handle 0 is the default engine, made on first use.
-#[inline]
+/// Finds the engine of a server, a client, or itself by a handle and calls with it. The engine checks the rest of the
+/// handle; for an engine's own handle that is done here. Engine handle 0 is the default engine, made on first use.
 pub fn with<R, E: From<Status>>(
     handle: u64,
     kind: Kind,
@@ -128,60 +86,54 @@ pub fn with<R, E: From<Status>>(
     if named.kind != kind {
         return Err(E::from(Status::WrongKind));
     }
-    if kind == Kind::Connection {
-        // In a callback of the same engine it is at hand, without a lock.
-        let mut call = Some(call);
-        let result = local::with(|local| {
-            let local = local.filter(|local| local.place == named.engine)?;
-            call.take().map(|call| call(&*local.engine))
-        });
-        return match (result, call) {
-            (Some(result), _) => result,
-            (None, Some(call)) => call_found(named, kind, call),
-            (None, None) => Err(E::from(Status::Stale)),
-        };
-    }
-    call_found(named, kind, call)
-}
-
-fn call_found<R, E: From<Status>>(
-    named: Handle,
-    kind: Kind,
-    call: impl FnOnce(&dyn Engine) -> Result<R, E>,
-) -> Result<R, E> {
+    // Not held while the engine works: it may be for long, and end with the engine.
     let found = match &read(named.engine.into()).engine {
-        Some((own, engine)) if kind != Kind::Engine || *own == named => Some(engine.clone()),
+        Some(registered) if kind != Kind::Engine || registered.handle == named => Some(registered.engine.clone()),
         _ => None,
     };
     call(&*found.ok_or(E::from(Status::Stale))?)
 }
 
-/// The same for a call on a connection that never blocks; the engine checks the handle whole. Tells in which worker's
-/// callback this is called, if it is in one of that engine.
+/// Finds the connections of a handle's engine for a call that never blocks; they check the handle whole. Tells in which
+/// worker's callback this is called, if it is in one of that engine.
 #[inline]
-pub fn with_connection(
+pub fn with_connection<R, E: From<Status>>(
     handle: u64,
-    call: impl FnOnce(&dyn Engine, Option<&Local>) -> Result<(), Status>,
-) -> Result<(), Status> {
-    local::with(|local| match local.filter(|local| likely(local.place == Handle::engine_of(handle))) {
-        // In a callback of the same engine it is at hand, without a lock.
-        Some(local) => call(&*local.engine, Some(local)),
-        None => match &read(Handle::engine_of(handle).into()).engine {
-            Some((_, engine)) => call(&**engine, None),
-            None => Err(core::names_no_connection(handle)),
-        },
+    call: impl FnOnce(&dyn ConnectionCalls, Option<&Caller>) -> Result<R, E>,
+) -> Result<R, E> {
+    turn_context::with(|context| {
+        match context.filter(|context| likely(context.caller.engine == Handle::engine_of(handle))) {
+            // In a callback of the same engine they are at hand, without a lock.
+            Some(context) => call(&*context.calls, Some(&context.caller)),
+            None => match &read(Handle::engine_of(handle).into()).engine {
+                Some(registered) => call(&*registered.connections, None),
+                None => Err(E::from(names_no_connection(handle))),
+            },
+        }
     })
 }
 
+/// The same for a call that may wait.
+pub fn with_connection_waiting<R>(
+    handle: u64,
+    call: impl FnOnce(&dyn ConnectionCalls) -> Result<R, Status>,
+) -> Result<R, Status> {
+    let found = read(Handle::engine_of(handle).into()).engine.as_ref().map(|registered| registered.connections.clone());
+    call(&*found.ok_or_else(|| names_no_connection(handle))?)
+}
+
+/// The engine in place 0, made when it is first asked for; when it was destroyed, another is made.
 fn default_engine() -> Result<Arc<dyn Engine>, Status> {
-    let find = || read(0).engine.as_ref().map(|(_, engine)| engine.clone());
+    let find = || read(0).engine.as_ref().map(|registered| registered.engine.clone());
     if let Some(engine) = find() {
         return Ok(engine);
     }
-    let _one_at_a_time = lock(&DEFAULT);
+    // Those who come while it is being made wait for it.
+    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one_at_a_time = crate::pool::lock(&MAKING);
     if find().is_none() {
         let config = EngineConfig::default().validated().map_err(|failure| failure.status)?;
-        if let Some(handle) = take_place(0) {
+        if let Some(handle) = places::take(0) {
             create_at(config, handle).map_err(|failure| failure.status)?;
         }
     }

@@ -1,7 +1,21 @@
 //! Counters. The hot ones live in each connection, written by one thread; the sums are made when somebody asks.
 
-use super::accept::Refusal;
 use crate::status::Status;
+
+/// Why a connection was not let in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// By the lists of address blocks.
+    ByList,
+    /// By the accept rate.
+    ByRate,
+    /// By the user, who was asked.
+    ByHost,
+    /// At the limit of connections.
+    AtLimit,
+    /// At the limit of one address.
+    PerIp,
+}
 
 /// What a connection has moved so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,9 +79,9 @@ pub struct Stats {
     pub accept_pauses: u64,
     /// How often accepting backed off because descriptors or memory ran out.
     pub descriptor_exhaustions: u64,
-    /// Drained connections whose bytes all left before the deadline.
+    /// Connections that ended while their server was stopping, and whose bytes had all been handed to the kernel.
     pub drained: u64,
-    /// Drained connections that the deadline reset.
+    /// Connections that a deadline reset while their server was stopping, with bytes unsent.
     pub drain_resets: u64,
     /// Callbacks that took longer than `slow_callback_ms` (engine only).
     pub slow_callbacks: u64,
@@ -86,15 +100,34 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Adds those of a server or client to the engine's.
+    pub fn add(&mut self, from: &Stats) {
+        self.traffic.add(&from.traffic);
+        self.accepted += from.accepted;
+        self.connected += from.connected;
+        self.connect_failures += from.connect_failures;
+        self.open += from.open;
+        self.closed += from.closed;
+        self.closed_by.add(&from.closed_by);
+        self.refused_at_limit += from.refused_at_limit;
+        self.refused_per_ip += from.refused_per_ip;
+        self.refused_by_list += from.refused_by_list;
+        self.refused_by_rate += from.refused_by_rate;
+        self.refused_by_host += from.refused_by_host;
+        self.accept_pauses += from.accept_pauses;
+        self.descriptor_exhaustions += from.descriptor_exhaustions;
+        self.drained += from.drained;
+        self.drain_resets += from.drain_resets;
+    }
+
     /// Counts a connection that was not let in.
-    pub(super) fn count_refusal(&mut self, why: Refusal) {
+    pub fn count_refusal(&mut self, why: Refusal) {
         match why {
             Refusal::ByList => self.refused_by_list += 1,
             Refusal::ByRate => self.refused_by_rate += 1,
             Refusal::ByHost => self.refused_by_host += 1,
             Refusal::AtLimit => self.refused_at_limit += 1,
             Refusal::PerIp => self.refused_per_ip += 1,
-            Refusal::Stopped => {}
         }
     }
 }

@@ -6,12 +6,11 @@
 use std::ffi::c_char;
 
 use super::connection_config::connection_config;
-use super::convert::{CStruct, Out, is_zero, known_flags, new_handle, patience, read_struct, text_in};
+use super::convert::{CStruct, Out, known_flags, new_handle, patience, read_struct, text_in};
 use super::guard::{guard, guard_with_error};
 use super::handler::{CHandler, wharf_handler};
-use super::server::WHARF_TCP_DELAY;
 use super::status::wharf_error;
-use super::types::{wharf_client, wharf_conn, wharf_engine, wharf_status};
+use super::types::{WHARF_TCP_DELAY, wharf_client, wharf_conn, wharf_engine, wharf_status};
 use crate::engine::config::ClientConfig;
 use crate::engine::failure::{Failure, Outcome};
 use crate::engine::registry::with;
@@ -25,18 +24,22 @@ pub struct wharf_client_config {
     /// sizeof(wharf_client_config).
     pub struct_size: usize,
     /// Where to connect to: "example.org:80", "192.0.2.7:80", "[::1]:80", "unix:/run/x.sock". A name is resolved at
-    /// each connect, and its addresses are tried in turn (RFC 8305). Copied.
+    /// each connect, on threads of the engine (resolver_threads), and its addresses are tried in turn (RFC 8305). See
+    /// Addresses. Copied.
     pub address: *const c_char,
     /// Where to connect from: "192.0.2.1:0", "[::1]:0". NULL: the system chooses. Copied.
     pub local_address: *const c_char,
-    /// How long resolving and connecting may take together: milliseconds, up to 2147483647. 0: 10000.
+    /// How long resolving and connecting may take together: milliseconds, up to 2147483647. 0: 10000. Connecting to a Unix
+    /// socket whose backlog is full waits for as long.
     pub connect_timeout_ms: u32,
     /// The first pause before another attempt: milliseconds, at most reconnect_max_ms. 0: 100 (or reconnect_max_ms if
-    /// that is shorter). The pause doubles, with jitter, up to reconnect_max_ms.
+    /// that is shorter). The pause doubles, with jitter, up to reconnect_max_ms: with each attempt in a row that failed,
+    /// or whose connection did not last for reconnect_stable_ms.
     pub reconnect_min_ms: u32,
     /// The longest pause before another attempt: milliseconds, up to 2147483647. 0: never connect again.
     pub reconnect_max_ms: u32,
-    /// Attempts in a row that may fail before it gives up. 0: no bound.
+    /// Attempts in a row that may fail before it gives up. A connection that opened is no failure, however short it was,
+    /// and the count begins anew. 0: no bound.
     pub reconnect_attempts: u32,
     /// WHARF_TCP_* bits.
     pub flags: u32,
@@ -54,7 +57,10 @@ pub struct wharf_client_config {
     /// How long a flushing close waits for its bytes to leave and for the peer's FIN: milliseconds, up to 2147483647.
     /// 0: 5000.
     pub linger_ms: u32,
-    /// Seconds of silence before the first keepalive probe (RFC 9293, section 3.8.4): up to 32767. 0: no keepalive.
+    /// Seconds of silence before the first keepalive probe (RFC 9293, section 3.8.4): up to 32767. 0: no keepalive. With
+    /// it, a peer that vanished ends the connection with WHARF_E_TIMEOUT after this time and that of the probes, also
+    /// while bytes are under way, for which no probes are sent (on Linux: TCP_USER_TIMEOUT, tcp(7)); one that takes
+    /// nothing for as long (a closed window) does, too.
     pub keepalive_s: u32,
     /// Seconds between probes: up to 32767. 0: as the system does.
     pub keepalive_interval_s: u32,
@@ -64,8 +70,10 @@ pub struct wharf_client_config {
     pub socket_send_buffer_bytes: u32,
     /// The system's receive buffer (SO_RCVBUF) in bytes: up to 1073741824. 0: as the system does.
     pub socket_receive_buffer_bytes: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// How long a connection must be open to count as one that lasted, so that the pause begins anew at reconnect_min_ms:
+    /// milliseconds, up to 2147483647. 0: 5000. Counted from its beginning until it closes or is asked to close;
+    /// a half-close is none.
+    pub reconnect_stable_ms: u32,
 }
 
 // SAFETY: repr(C), size first, integers and nullable pointers only, a whole number of words.
@@ -79,7 +87,6 @@ impl wharf_client_config {
         // SAFETY: the conventions of the header: a config is as large as its struct_size says.
         let config = unsafe { read_struct(config) }?;
         known_flags("flags", config.flags, WHARF_TCP_DELAY)?;
-        is_zero("reserved", config.reserved)?;
         // SAFETY: the conventions of the header: a text is NULL or ends with a NUL.
         let (address, local_address) =
             unsafe { (text_in("address", config.address)?, text_in("local_address", config.local_address)?) };
@@ -94,6 +101,7 @@ impl wharf_client_config {
             reconnect_min_ms: config.reconnect_min_ms,
             reconnect_max_ms: config.reconnect_max_ms,
             reconnect_attempts: config.reconnect_attempts,
+            reconnect_stable_ms: config.reconnect_stable_ms,
             connection: connection_config!(config),
         })
     }
@@ -154,7 +162,8 @@ pub unsafe extern "C" fn wharf_client_start(client: wharf_client, error: *mut wh
     guard_with_error(error, || with(client, Kind::Client, |engine| engine.client_start(client)))
 }
 
-/// Gives the connection that the client has now.
+/// Gives the connection that the client has now. One that closes, or was asked to, is none; one of which you closed the
+/// sending side still is.
 ///
 /// - client: the client
 /// - out: receives the connection, or 0
@@ -185,7 +194,9 @@ pub unsafe extern "C" fn wharf_client_conn(client: wharf_client, out: *mut wharf
 ///
 /// Errors:
 /// - WHARF_E_REFUSED, WHARF_E_UNREACHABLE, WHARF_E_RESOLVE ...: why the last attempt failed, when it has given up
-/// - WHARF_E_TIMEOUT: not connected in time, here or within connect_timeout_ms; the message tells which
+/// - WHARF_E_TIMEOUT: not connected in time, here or within connect_timeout_ms; the message tells which, and whether the
+///   resolver gave no answer
+/// - WHARF_E_OS, WHARF_E_NO_MEMORY: no thread could be started to resolve its name; the next attempt tries again
 /// - WHARF_E_STOPPED: it was stopped before it was connected
 /// - WHARF_E_STATE: it was not started
 /// - WHARF_E_WOULD_DEADLOCK: called in a callback, or on the thread that turns a caller-driven engine

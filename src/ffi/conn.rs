@@ -12,8 +12,7 @@ use super::types::{wharf_conn, wharf_status};
 use crate::engine::api::Close;
 use crate::engine::config::Timeouts;
 use crate::engine::failure::Outcome;
-use crate::engine::registry::with;
-use crate::pool::handle::Kind;
+use crate::engine::registry::with_connection;
 use crate::status::Status;
 
 /// How to close: queued bytes leave, then FIN, then wait for the peer's FIN or linger_ms, so that the last bytes are
@@ -51,7 +50,8 @@ unsafe impl CStruct for wharf_timeouts {
 }
 
 /// Stops receiving: no more on_receive. The system's buffer fills, the TCP window closes, and the peer feels it. A
-/// paused connection does not learn that the peer ended its side; it does learn that it broke.
+/// paused connection does not learn that the peer ended its side; it does learn that it broke, and what had come by then
+/// is told before on_close. Bytes that wait in the system count for the deadlines: a peer that has sent is not silent.
 ///
 /// - conn: the connection
 ///
@@ -64,7 +64,7 @@ unsafe impl CStruct for wharf_timeouts {
 /// Any thread, any callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wharf_conn_pause(conn: wharf_conn) -> wharf_status {
-    guard(|| with(conn, Kind::Connection, |engine| engine.pause(conn)))
+    guard(|| with_connection(conn, |connections, _| connections.pause(conn)))
 }
 
 /// Receives again after wharf_conn_pause. Pauses do not add up: one resume ends them all.
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn wharf_conn_pause(conn: wharf_conn) -> wharf_status {
 /// Any thread, any callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wharf_conn_resume(conn: wharf_conn) -> wharf_status {
-    guard(|| with(conn, Kind::Connection, |engine| engine.resume(conn)))
+    guard(|| with_connection(conn, |connections, _| connections.resume(conn)))
 }
 
 /// Closes a connection. Returns at once; on_close tells when it is gone.
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn wharf_conn_close(conn: wharf_conn, how: u32) -> wharf_s
             WHARF_CLOSE_RESET => Close::Reset,
             _ => return Err(Status::InvalidArgument),
         };
-        with(conn, Kind::Connection, |engine| engine.close(conn, how))
+        with_connection(conn, |connections, _| connections.close(conn, how))
     })
 }
 
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn wharf_conn_close(conn: wharf_conn, how: u32) -> wharf_s
 /// Any thread, any callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wharf_conn_set_data(conn: wharf_conn, data: *mut c_void) -> wharf_status {
-    guard(|| with(conn, Kind::Connection, |engine| engine.set_data(conn, data as usize)))
+    guard(|| with_connection(conn, |connections, _| connections.set_data(conn, data as usize)))
 }
 
 /// Gives the pointer back that wharf_conn_set_data keeps. Good in on_close, too.
@@ -138,23 +138,25 @@ pub unsafe extern "C" fn wharf_conn_data(conn: wharf_conn, out: *mut *mut c_void
     guard(|| {
         // SAFETY: the conventions of the header: NULL or writable; a pointer is as large as the word that is kept.
         let out = unsafe { Out::<usize>::required(out.cast()) }?;
-        out.set(with(conn, Kind::Connection, |engine| engine.data(conn))?);
+        out.set(with_connection(conn, |connections, _| connections.data(conn))?);
         Ok(())
     })
 }
 
-/// Tells who the peer is: "192.0.2.7:40112", "[2001:db8::7]:40112", "unix:/run/x.sock"; "unix:" when its socket has no
-/// name. An IPv4 peer of a server that takes both comes as plain IPv4.
+/// Tells who the peer is: "192.0.2.7:40112", "[2001:db8::7]:40112", "[fe80::7%3]:40112", "unix:/run/x.sock" (see
+/// Addresses). The peer of a client is where it connected to. The peer of a server on a Unix socket has the name that
+/// its own socket was bound to, or none: "unix:". An IPv4 peer of a server that takes both comes as plain IPv4.
 ///
 /// - conn: the connection
-/// - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address
+/// - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address, 448 for all others
 ///
 /// Errors:
 /// - WHARF_E_LIMIT: the text was cut; needed tells how many bytes it takes
 /// - WHARF_E_INVALID_ARGUMENT: buf is NULL although len is not 0, or there is nothing to write to
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no connection has this handle (any more)
 ///
-/// Any thread, any callback; good in on_close, too.
+/// Any thread, any callback; good in on_close, too, although the socket is closed by then. (A name of a Unix socket is
+/// the system's to tell: one that forgets it when the peer goes makes it "unix:". Linux keeps it.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wharf_conn_peer_address(
     conn: wharf_conn,
@@ -165,14 +167,14 @@ pub unsafe extern "C" fn wharf_conn_peer_address(
     guard(|| {
         // SAFETY: the conventions of the header: NULL or writable.
         let out = unsafe { TextOut::at(buf, len, needed) }?;
-        out.write(&with(conn, Kind::Connection, |engine| engine.peer_address(conn))?)
+        out.write(&with_connection(conn, |connections, _| connections.peer_address(conn))?)
     })
 }
 
 /// Tells our own end of the connection, in the same form.
 ///
 /// - conn: the connection
-/// - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address
+/// - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address, 448 for all others
 ///
 /// Errors:
 /// - WHARF_E_LIMIT: the text was cut; needed tells how many bytes it takes
@@ -191,7 +193,7 @@ pub unsafe extern "C" fn wharf_conn_local_address(
     guard(|| {
         // SAFETY: the conventions of the header: NULL or writable.
         let out = unsafe { TextOut::at(buf, len, needed) }?;
-        out.write(&with(conn, Kind::Connection, |engine| engine.local_address(conn))?)
+        out.write(&with_connection(conn, |connections, _| connections.local_address(conn))?)
     })
 }
 
@@ -210,8 +212,8 @@ pub unsafe extern "C" fn wharf_conn_set_timeouts(conn: wharf_conn, timeouts: *co
     guard(|| {
         // SAFETY: the conventions of the header: NULL or as large as struct_size says.
         let timeouts = unsafe { wharf_timeouts::read(timeouts) };
-        let set =
-            timeouts.and_then(|timeouts| with(conn, Kind::Connection, |engine| engine.set_timeouts(conn, timeouts)));
+        let set = timeouts
+            .and_then(|timeouts| with_connection(conn, |connections, _| connections.set_timeouts(conn, timeouts)));
         set.map_err(|failure| failure.status)
     })
 }

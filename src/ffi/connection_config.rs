@@ -13,7 +13,7 @@ macro_rules! connection_config {
             linger_ms: $config.linger_ms,
             min_receive: $crate::engine::config::MinReceive::default(),
             stream: $crate::port::StreamOptions {
-                delay: $config.flags & $crate::ffi::server::WHARF_TCP_DELAY != 0,
+                delay: $config.flags & $crate::ffi::types::WHARF_TCP_DELAY != 0,
                 keepalive_s: $config.keepalive_s,
                 keepalive_interval_s: $config.keepalive_interval_s,
                 keepalive_probes: $config.keepalive_probes,

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::guard::write_text;
+use super::text::write_text;
 use super::types::WHARF_FOREVER;
 use crate::engine::api::Patience;
 use crate::engine::failure::{Failure, Outcome};

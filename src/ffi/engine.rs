@@ -4,7 +4,8 @@
 //! receive buffers - and never goes past it. In the steady state (connections open, messages flowing) it allocates
 //! nothing.
 //!
-//! Worker threads (the default): the engine owns its threads, named wharf-0, wharf-1 ..., with all signals blocked.
+//! Worker threads (the default): the engine owns its threads, named wharf-0, wharf-1 ..., with all signals blocked but
+//! those of faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS).
 //! Caller-driven (WHARF_ENGINE_CALLER_DRIVEN): no threads; your thread calls wharf_engine_turn, and every callback runs
 //! inside that call.
 
@@ -12,14 +13,17 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 
 use super::convert::{CStruct, Out, known_flags, new_handle, read_struct, signed_patience, unknown};
-use super::guard::{guard, guard_anywhere, guard_with_error, write_text};
+use super::guard::{guard, guard_anywhere, guard_with_error};
 use super::status::wharf_error;
+use super::text::write_text;
 use super::types::{wharf_engine, wharf_status};
 use crate::engine::config::{EngineConfig, PortChoice};
-use crate::engine::events::{Level, Log};
+use crate::engine::events::{LINE_BYTES, Level, Log};
 use crate::engine::failure::Outcome;
 use crate::engine::registry::{self, with};
 use crate::pool::handle::Kind;
+use crate::port::OsHandle;
+use crate::status::Status;
 
 /// For wharf_engine_config.workers: one worker for each core that the process may use.
 pub const WHARF_WORKERS_ONE_A_CORE: u32 = u32::MAX;
@@ -55,6 +59,11 @@ pub const WHARF_LOG_DEBUG: i32 = 4;
 /// Called on workers only (or inside a turn); with several workers, on several threads at once. A call that takes long
 /// delays the connections of its worker. The function and its context must stay good until wharf_engine_destroy has
 /// returned on a thread of yours.
+///
+/// Of lines that a peer, or a trouble that stays, could make floods of - refused connections of each reason, accepts
+/// and connects that fail, slow callbacks, faults - an engine makes at most 10 of each kind a second; the next one of
+/// the kind says how many were left out. The statistics count them all. No lock of the engine is held meanwhile: call
+/// what you like.
 pub type wharf_on_log = Option<unsafe extern "C" fn(context: *mut c_void, level: i32, message: *const c_char)>;
 
 /// How an engine is made. Zero everywhere but in struct_size is a good beginning.
@@ -90,6 +99,13 @@ pub struct wharf_engine_config {
     pub on_log: wharf_on_log,
     /// The first argument of on_log. Stays yours.
     pub log_context: *mut c_void,
+    /// Threads on which host names are resolved, because the system's resolver blocks: 1 to 64. 0: 2. They are started
+    /// when the first client with a name is made, also when caller-driven; an engine without one has none. Named
+    /// wharf-dns-0 ...; signals are blocked in them as in workers.
+    pub resolver_threads: u32,
+    /// The stack of each worker thread, on which your callbacks run, in bytes: 65536 to 1073741824, rounded up to whole
+    /// pages. 0: as large as that of any thread of pthread_create (on Linux with glibc RLIMIT_STACK, usually 8 MiB).
+    pub worker_stack_bytes: u32,
 }
 
 // SAFETY: repr(C), size first, integers and nullable pointers only, a whole number of words.
@@ -110,7 +126,7 @@ unsafe impl Send for CLog {}
 unsafe impl Sync for CLog {}
 
 /// Longer lines are cut.
-const LOG_LINE_BYTES: usize = 512;
+const LOG_LINE_BYTES: usize = LINE_BYTES + 1;
 
 impl Log for CLog {
     fn level(&self) -> Level {
@@ -155,6 +171,8 @@ impl wharf_engine_config {
             faults: config.flags & WHARF_ENGINE_FAULTS != 0,
             slow_callback_ms: config.slow_callback_ms,
             log: config.log()?,
+            resolver_threads: config.resolver_threads,
+            worker_stack_bytes: config.worker_stack_bytes,
         })
     }
 
@@ -224,11 +242,13 @@ pub unsafe extern "C" fn wharf_engine_create(
 ///
 /// - engine: a caller-driven engine
 /// - timeout_ms: how long to wait at most, in milliseconds; 0: do what is due and never wait; -1: for ever
-/// - completions: receives how many things happened (0: none, the time was up or wharf_engine_wake was called); may be
-///   NULL
+/// - completions: receives how many things happened (0: none; the time was up, wharf_engine_wake was called, or the
+///   engine had something to do of its own); may be NULL
 ///
 /// Make one turn after you started something, before you wait on wharf_engine_fd for the first time. Threads may take
-/// turns one after another, but not two at once.
+/// turns one after another, but not two at once. A signal does not end the turn: its handler runs, and the wait goes on
+/// for the time that is left. A host that wants to act upon a signal has another thread call wharf_engine_wake, gives a
+/// timeout, or watches wharf_engine_fd beside a descriptor that its handler writes to.
 ///
 /// Errors:
 /// - WHARF_E_INVALID_ARGUMENT: timeout_ms is below -1
@@ -236,6 +256,8 @@ pub unsafe extern "C" fn wharf_engine_create(
 /// - WHARF_E_WOULD_DEADLOCK: called inside a callback of this engine
 /// - WHARF_E_LIMIT: called inside callbacks of 8 other engines, each turned inside a callback of the one before
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
+/// - WHARF_E_OS: the engine's descriptors were closed behind its back. Its connections have ended with WHARF_E_OS, and
+///   it can only be destroyed; until then each turn makes the callbacks that are due, waits as it was told, and says so
 ///
 /// Callbacks run inside this call, and only inside it (and inside wharf_engine_destroy).
 #[unsafe(no_mangle)]
@@ -259,14 +281,16 @@ pub unsafe extern "C" fn wharf_engine_turn(
 /// - engine: a caller-driven engine
 /// - fd: receives the descriptor, or -1 when the call fails
 ///
-/// The descriptor is the engine's. Watch it level-triggered; do not read from it, write to it or close it; stop
-/// watching it before wharf_engine_destroy.
+/// Watch it level-triggered or edge-triggered, as your loop does: a turn that leaves something to do makes a new edge,
+/// so one turn for each edge is enough. The descriptor is the engine's: do not read from it, write to it or close it;
+/// stop watching it before wharf_engine_destroy.
 ///
 /// Errors:
 /// - WHARF_E_INVALID_ARGUMENT: fd is NULL
 /// - WHARF_E_STATE: the engine has worker threads
 /// - WHARF_E_STALE, WHARF_E_WRONG_KIND: no engine has this handle
-/// - WHARF_E_UNSUPPORTED, WHARF_E_OS: the port has no such descriptor, or the system refused it
+/// - WHARF_E_UNSUPPORTED, WHARF_E_OS: the port has no such descriptor, or the system refused it, or it was closed behind
+///   the engine's back
 ///
 /// Any thread, any callback.
 #[unsafe(no_mangle)]
@@ -276,7 +300,10 @@ pub unsafe extern "C" fn wharf_engine_fd(engine: wharf_engine, fd: *mut c_int) -
         let fd = unsafe { Out::required(fd) }?;
         fd.set(-1);
         let found = with(engine, Kind::Engine, |engine| engine.descriptor());
-        fd.set(found.map_err(|failure| failure.status)?);
+        match found.map_err(|failure| failure.status)? {
+            OsHandle::Descriptor(descriptor) => fd.set(descriptor),
+            OsHandle::Handle(_) => return Err(Status::Unsupported),
+        }
         Ok(())
     })
 }

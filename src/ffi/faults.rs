@@ -1,8 +1,8 @@
 //! Faults on purpose: for tests of your own program.
 //!
 //! An engine that was made with WHARF_ENGINE_FAULTS does to your program what a bad network and a full system do: short
-//! reads and writes, stalls, resets, no descriptor left, no room in the pool. A seed makes it do the same again. What the
-//! library promises holds all the same. Any other engine has nothing of it in its way.
+//! reads and writes, stalls, resets, no descriptor left, no room in the pool. A seed makes it do the same again. What
+//! the library promises holds all the same. Any other engine has nothing of it in its way.
 
 use super::convert::{CStruct, is_zero, read_struct};
 use super::guard::guard_with_error;
@@ -19,7 +19,7 @@ use crate::port::FaultPlan;
 pub struct wharf_fault_plan {
     /// sizeof(wharf_fault_plan).
     pub struct_size: usize,
-    /// From which each connection's own dice are made, with its number since the plan was set. Any number.
+    /// Seeds the random numbers of each connection, together with its number since the plan was set. Any number.
     pub seed: u64,
     /// A read takes 1 to 16 bytes, so that on_receive gets pieces.
     pub short_reads_ppm: u32,
@@ -78,8 +78,8 @@ impl wharf_fault_plan {
 /// - plan: the plan; copied. NULL: no faults any more
 /// - error: receives the details; may be NULL
 ///
-/// Stalls that have begun end in their time. Where faults come from each connection's own dice, those of connections that
-/// are open go on as they are; new ones count from 1.
+/// Stalls that have begun end in their time. Connections that are open keep the random numbers that they draw from; new
+/// ones count from 1.
 ///
 /// Errors:
 /// - WHARF_E_STATE: the engine was made without WHARF_ENGINE_FAULTS

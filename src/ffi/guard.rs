@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::convert::MAX_STRUCT_BYTES;
 use super::status::wharf_error;
+use super::text::write_text;
 use super::types::wharf_status;
 use crate::engine::failure::Outcome;
 use crate::port::fork;
@@ -94,22 +95,6 @@ unsafe fn write_error(error: *mut wharf_error, status: Status, os_code: i32, mes
         (&raw mut (*error).os_code).write_unaligned(os_code);
         let place = error.cast::<u8>().add(offset_of!(wharf_error, message));
         write_text(message, place.cast(), size_of::<[c_char; 256]>());
-    }
-}
-
-/// Writes as much of a text as there is room for, cut at a whole character, and a NUL behind it.
-///
-/// # Safety
-/// `room` bytes at `place` are writable, and `room` is not 0.
-pub unsafe fn write_text(text: &str, place: *mut c_char, room: usize) {
-    let mut len = text.len().min(room - 1);
-    while !text.is_char_boundary(len) {
-        len -= 1;
-    }
-    // SAFETY: len + 1 bytes fit into the room that the caller vouches for; a Rust string never overlaps C's buffer.
-    unsafe {
-        std::ptr::copy_nonoverlapping(text.as_ptr(), place.cast::<u8>(), len);
-        place.add(len).write(0);
     }
 }
 

@@ -16,7 +16,7 @@
 use std::ffi::{c_char, c_void};
 
 use super::convert::{CStruct, read_struct};
-use super::guard::write_text;
+use super::text::write_text;
 use super::types::{wharf_conn, wharf_status};
 use crate::engine::events::{Handler, Wants};
 use crate::engine::failure::Outcome;
@@ -59,7 +59,9 @@ pub type wharf_on_open = Option<unsafe extern "C" fn(context: *mut c_void, conn:
 /// - len: how many; at least 1, at most receive_buffer_bytes of the engine
 ///
 /// None comes after wharf_conn_pause or wharf_conn_close was called inside a callback of the connection. When another
-/// thread calls them, one that is already under way may still be running.
+/// thread calls them, one that is already under way may still be running. One exception: when a paused connection ends
+/// for a reason that is not yours (a reset, a send that failed, a deadline), what had come by then is told before
+/// on_close.
 pub type wharf_on_receive =
     Option<unsafe extern "C" fn(context: *mut c_void, conn: wharf_conn, data: *const u8, len: usize)>;
 
@@ -152,8 +154,8 @@ unsafe impl CStruct for wharf_handler {
     const NAME: &'static str = "wharf_handler";
 }
 
-/// More than the address of any peer takes.
-const PEER_BYTES: usize = 128;
+/// More than the address of any peer takes: the name of a Unix socket can need four characters for each byte.
+const PEER_BYTES: usize = 448;
 
 /// Calls the user's functions.
 pub struct CHandler(wharf_handler);

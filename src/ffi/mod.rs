@@ -21,6 +21,7 @@ mod stats;
 mod status;
 #[cfg(feature = "testing")]
 mod testing;
+mod text;
 mod traffic;
 mod types;
 mod version;

@@ -12,7 +12,7 @@ use super::convert::{
 use super::guard::{guard, guard_with_error};
 use super::handler::{CHandler, wharf_handler};
 use super::status::wharf_error;
-use super::types::{wharf_conn, wharf_engine, wharf_server, wharf_status};
+use super::types::{WHARF_TCP_DELAY, wharf_conn, wharf_engine, wharf_server, wharf_status};
 use crate::engine::config::{AtLimit, MinReceive, ServerConfig};
 use crate::engine::failure::Outcome;
 use crate::engine::registry::with;
@@ -31,9 +31,6 @@ pub const WHARF_AT_LIMIT_REJECT: u32 = 1;
 pub const WHARF_SERVER_V6ONLY: u32 = 1;
 /// For wharf_server_config.flags: several sockets may listen on the same port (SO_REUSEPORT).
 pub const WHARF_SERVER_REUSEPORT: u32 = 2;
-/// For the flags of a server or client: leave Nagle's algorithm on (RFC 896), which delays small sends to merge them.
-/// It is off by default (TCP_NODELAY).
-pub const WHARF_TCP_DELAY: u32 = 256;
 
 /// How a server is made. Zero means the default; address (or listen_fd_plus_one) is needed.
 #[repr(C)]
@@ -74,7 +71,10 @@ pub struct wharf_server_config {
     /// How long a flushing close waits for its bytes to leave and for the peer's FIN: milliseconds, up to 2147483647.
     /// 0: 5000.
     pub linger_ms: u32,
-    /// Seconds of silence before the first keepalive probe (RFC 9293, section 3.8.4): up to 32767. 0: no keepalive.
+    /// Seconds of silence before the first keepalive probe (RFC 9293, section 3.8.4): up to 32767. 0: no keepalive. With
+    /// it, a peer that vanished ends the connection with WHARF_E_TIMEOUT after this time and that of the probes, also
+    /// while bytes are under way, for which no probes are sent (on Linux: TCP_USER_TIMEOUT, tcp(7)); one that takes
+    /// nothing for as long (a closed window) does, too.
     pub keepalive_s: u32,
     /// Seconds between probes: up to 32767. 0: as the system does.
     pub keepalive_interval_s: u32,
@@ -111,7 +111,7 @@ unsafe impl CStruct for wharf_server_config {
 
 impl wharf_server_config {
     /// The engine's own words for it.
-    unsafe fn read(config: *const wharf_server_config) -> Outcome<ServerConfig> {
+    pub(super) unsafe fn read(config: *const wharf_server_config) -> Outcome<ServerConfig> {
         // SAFETY: the conventions of the header: a config is as large as its struct_size says.
         let config = unsafe { read_struct(config) }?;
         known_flags("flags", config.flags, WHARF_SERVER_V6ONLY | WHARF_SERVER_REUSEPORT | WHARF_TCP_DELAY)?;
@@ -209,13 +209,16 @@ pub unsafe extern "C" fn wharf_server_start(server: wharf_server, error: *mut wh
 }
 
 /// Stops accepting at once, and drains behind: every connection is closed as by WHARF_CLOSE_FLUSH, with the reason
-/// WHARF_E_STOPPED; what is left after drain_ms is reset. Returns at once; wharf_server_wait waits for the end.
+/// WHARF_E_STOPPED. What has bytes queued after drain_ms is reset; what has none is closed behind its FIN. Returns at
+/// once; wharf_server_wait waits for the end.
 ///
 /// - server: the server
 /// - drain_ms: how long the drain may take, in milliseconds; 0: reset at once what has bytes queued
 ///
-/// Connections that wait in the backlog are reset by the system. The drain lets queued bytes leave; it does not wait
-/// for answers that your program has yet to produce. On a stopped server it does nothing; a second stop can only
+/// When it has returned no accept begins any more. What waits in the backlog is reset by the system, unless others hold
+/// the listening socket, too (an inherited descriptor): then it waits for them. The drain lets queued bytes leave; it
+/// does not wait for answers that your program has yet to produce: a send gives WHARF_E_CLOSED from then on, although
+/// on_sent with WHARF_OK still comes for earlier ones. On a stopped server it does nothing; a second stop can only
 /// shorten the deadline.
 ///
 /// Errors:
@@ -243,7 +246,7 @@ pub unsafe extern "C" fn wharf_server_wait(server: wharf_server, timeout_ms: u32
     guard(|| with(server, Kind::Server, |engine| engine.server_wait(server, patience(timeout_ms))))
 }
 
-/// Ends a server: stops it, closes its connections at once (reason WHARF_E_STOPPED), and after the last on_close calls
+/// Ends a server: stops it as with drain_ms 0 (reason WHARF_E_STOPPED), and after the last on_close calls
 /// on_drop. Returns at once; the end goes on behind. To let queued bytes leave, stop and wait first.
 ///
 /// - server: the server; its handle is stale when on_drop has returned
@@ -280,7 +283,7 @@ pub unsafe extern "C" fn wharf_server_is_running(server: wharf_server, out: *mut
 /// Tells where the server listens, with the real port; before the first start, what it was configured with.
 ///
 /// - server: the server
-/// - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address
+/// - buf, len, needed: where the text goes (see Strings); 64 bytes are enough for every IP address, 448 for all others
 ///
 /// Errors:
 /// - WHARF_E_LIMIT: the text was cut; needed tells how many bytes it takes

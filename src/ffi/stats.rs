@@ -6,7 +6,7 @@
 use super::convert::{CStruct, OutStruct};
 use super::guard::guard;
 use super::types::{wharf_client, wharf_conn, wharf_engine, wharf_server, wharf_status};
-use crate::engine::registry::with;
+use crate::engine::registry::{with, with_connection};
 use crate::engine::stats::{ConnectionStats, Stats};
 use crate::pool::handle::Kind;
 
@@ -68,9 +68,9 @@ pub struct wharf_stats {
     pub accept_pauses: u64,
     /// How often accepting backed off because descriptors or memory ran out.
     pub descriptor_exhaustions: u64,
-    /// Connections of a stopping server whose bytes all left before the deadline.
+    /// Connections that ended while their server was stopping, after the last of their bytes was handed to the system.
     pub drained: u64,
-    /// Connections of a stopping server that the deadline reset.
+    /// Connections that a deadline reset while their server was stopping, and whose queued bytes were thrown away.
     pub drain_resets: u64,
     /// Callbacks that took longer than slow_callback_ms (engine only).
     pub slow_callbacks: u64,
@@ -258,7 +258,7 @@ pub unsafe extern "C" fn wharf_conn_stats(conn: wharf_conn, out: *mut wharf_conn
     guard(|| {
         // SAFETY: the conventions of the header: NULL or as large as struct_size says.
         let out = unsafe { OutStruct::at(out) }?;
-        out.write(&with(conn, Kind::Connection, |engine| engine.connection_stats(conn))?.into());
+        out.write(&with_connection(conn, |connections, _| connections.connection_stats(conn))?.into());
         Ok(())
     })
 }

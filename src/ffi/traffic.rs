@@ -1,8 +1,8 @@
 //! Sending and receiving.
 //!
-//! A send is taken whole or not at all, and the bytes of one connection leave in the order in which the calls were taken,
-//! whatever the threads. What the system has no room for waits in the connection's queue, which is bounded; a send that
-//! finds no room is refused, and on_writable tells when there is some again.
+//! A send is taken whole or not at all, and the bytes of one connection leave in the order in which the calls were
+//! taken, whatever the threads. What the system has no room for waits in the connection's queue, which is bounded; a
+//! send that finds no room is refused, and on_writable tells when there is some again.
 //!
 //! What arrives comes by on_receive. A handler without on_receive asks for it instead (pull mode): wharf_receive_wait.
 
@@ -11,7 +11,7 @@ use std::ffi::c_void;
 use super::convert::{CStruct, Out, OutStruct, bytes_in, bytes_out, patience};
 use super::guard::guard;
 use super::types::{wharf_conn, wharf_server, wharf_status};
-use crate::engine::registry::{with, with_connection};
+use crate::engine::registry::{with, with_connection, with_connection_waiting};
 use crate::pool::handle::Kind;
 use crate::status::Status;
 
@@ -71,9 +71,9 @@ pub unsafe extern "C" fn wharf_send(conn: wharf_conn, data: *const c_void, len: 
     guard(|| {
         // SAFETY: the conventions of the header: len bytes are readable.
         let data = unsafe { bytes_in(data, len) }?;
-        with_connection(conn, |engine, caller| match caller {
-            Some(caller) if engine.answer(conn, data, caller) => Ok(()),
-            _ => engine.send(conn, &[data], 0, caller),
+        with_connection(conn, |connections, caller| match caller {
+            Some(caller) if connections.answer(conn, data, caller) => Ok(()),
+            _ => connections.send(conn, &[data], 0, caller),
         })
     })
 }
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn wharf_sendv(
         };
         // SAFETY: the conventions of the header: count slices are readable, and the bytes that each of them names.
         unsafe { gather(slices, pieces) }?;
-        with_connection(conn, |engine, caller| engine.send(conn, pieces, token, caller))
+        with_connection(conn, |connections, caller| connections.send(conn, pieces, token, caller))
     })
 }
 
@@ -169,8 +169,9 @@ pub unsafe extern "C" fn wharf_send_wait(
         // SAFETY: the conventions of the header: NULL or writable; len bytes are readable.
         let (out, data) = unsafe { (Out::optional(taken), bytes_in(data, len)?) };
         let mut taken = 0;
-        let sent =
-            with(conn, Kind::Connection, |engine| engine.send_wait(conn, data, patience(timeout_ms), &mut taken));
+        let sent = with_connection_waiting(conn, |connections| {
+            connections.send_wait(conn, data, patience(timeout_ms), &mut taken)
+        });
         out.set(taken);
         sent
     })
@@ -207,7 +208,7 @@ pub unsafe extern "C" fn wharf_receive_wait(
         // SAFETY: the conventions of the header: NULL or writable.
         let (got, buffer) = unsafe { (Out::required(got)?, bytes_out(buf, len)?) };
         let patience = patience(timeout_ms);
-        got.set(with(conn, Kind::Connection, |engine| engine.receive_wait(conn, buffer, patience))?);
+        got.set(with_connection_waiting(conn, |connections| connections.receive_wait(conn, buffer, patience))?);
         Ok(())
     })
 }

@@ -29,3 +29,7 @@ pub const WHARF_DEFAULT_ENGINE: u64 = 0;
 
 /// For the timeout_ms of the calls that wait: wait for ever.
 pub const WHARF_FOREVER: u32 = u32::MAX;
+
+/// For the flags of a server or client: leave Nagle's algorithm on (RFC 896), which delays small sends to merge them.
+/// It is off by default (TCP_NODELAY).
+pub const WHARF_TCP_DELAY: u32 = 256;

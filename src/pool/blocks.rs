@@ -4,11 +4,12 @@
 //! makes the `unsafe` in this file sound. Before blocks are taken they are reserved, so that a send can be refused
 //! whole before anything was done.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io::IoSlice;
 use std::ptr::NonNull;
 
 use super::lock;
+use super::room::{self, NoMemory};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
@@ -43,26 +44,31 @@ unsafe impl Sync for Blocks {}
 impl Blocks {
     /// Sets aside `count` blocks (at least 1) of `block_bytes` each, zeroed, and `extra` ones beside them that count as
     /// reserved from the start: their holders may take them at any time, and reserve others in their stead.
-    pub fn new(count: u32, extra: u32, block_bytes: u32) -> Blocks {
+    pub fn new(count: u32, extra: u32, block_bytes: u32) -> Result<Blocks, NoMemory> {
         static NEXT_ID: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
         let all = count.checked_add(extra).filter(|all| *all < NONE).expect("bounded by the configuration");
         assert!(count >= 1 && block_bytes >= 1, "an empty pool");
         let layout = Self::layout(all, block_bytes);
+        let links = room::filled(all as usize, |index| {
+            let next = index as u32 + 1;
+            AtomicU32::new(if next == all { NONE } else { next })
+        })?;
+        let ends = room::filled(all as usize, |_| AtomicU32::new(0))?;
+        // Last, so that nothing is left of it where there is no memory for the rest.
         // SAFETY: the layout has a size above zero, asserted above.
         let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        let links = (1..=all).map(|next| AtomicU32::new(if next == all { NONE } else { next })).collect();
-        Blocks {
+        let memory = NonNull::new(memory).ok_or(NoMemory)?;
+        Ok(Blocks {
             memory,
             block_bytes,
             count,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             links,
-            ends: (0..all).map(|_| AtomicU32::new(0)).collect(),
+            ends,
             free: Mutex::new(0),
             available: AtomicU32::new(count),
             peak: AtomicU32::new(0),
-        }
+        })
     }
 
     /// Bytes of heap that [`Blocks::new`] sets aside for this many blocks in all.
@@ -77,6 +83,12 @@ impl Blocks {
     /// How many blocks there are, without the extra ones.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Bytes of a block.
+    #[inline]
+    pub fn block_bytes(&self) -> u32 {
+        self.block_bytes
     }
 
     /// How many can be reserved.
@@ -321,90 +333,5 @@ impl Chain {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn push(chain: &mut Chain, blocks: &Blocks, data: &[u8]) -> bool {
-        let needed = chain.blocks_for(blocks, data.len());
-        let fits = blocks.reserve(needed);
-        if fits {
-            chain.push_reserved(blocks, data);
-        }
-        fits
-    }
-
-    fn content(chain: &Chain, blocks: &Blocks) -> Vec<u8> {
-        let mut slices = [IoSlice::new(&[]); 64];
-        let count = chain.slices(blocks, &mut slices);
-        slices[..count].iter().flat_map(|slice| slice.to_vec()).collect()
-    }
-
-    #[test]
-    fn bytes_come_out_in_order_and_blocks_come_back() {
-        let blocks = Blocks::new(4, 0, 8);
-        let mut chain = Chain::new(&blocks);
-        assert!(push(&mut chain, &blocks, b"hello, "));
-        assert!(push(&mut chain, &blocks, b"world of blocks"));
-        assert_eq!(content(&chain, &blocks), b"hello, world of blocks");
-        assert_eq!(blocks.in_use(), 3);
-        chain.consume(&blocks, 9);
-        assert_eq!(content(&chain, &blocks), b"rld of blocks");
-        assert_eq!(blocks.in_use(), 2);
-        chain.clear(&blocks);
-        assert_eq!((blocks.in_use(), blocks.peak(), chain.len()), (0, 3, 0));
-    }
-
-    #[test]
-    fn a_push_that_does_not_fit_is_refused_whole() {
-        let blocks = Blocks::new(2, 0, 8);
-        let mut chain = Chain::new(&blocks);
-        assert!(push(&mut chain, &blocks, &[1; 12]));
-        assert!(!push(&mut chain, &blocks, &[2; 5]));
-        assert!(push(&mut chain, &blocks, &[3; 4]));
-        assert_eq!(chain.len(), 16);
-        chain.clear(&blocks);
-        assert_eq!(blocks.in_use(), 0);
-    }
-
-    #[test]
-    fn bytes_that_are_put_before_the_others_come_out_first() {
-        let blocks = Blocks::new(4, 3, 8);
-        let mut chain = Chain::new(&blocks);
-        chain.prepend_reserved(&blocks, b"");
-        assert!(push(&mut chain, &blocks, b"behind them"));
-        chain.prepend_reserved(&blocks, b"the first ");
-        assert_eq!((content(&chain, &blocks).as_slice(), chain.len()), (&b"the first behind them"[..], 21));
-        assert!(push(&mut chain, &blocks, b" all"));
-        for left in (0..25).rev() {
-            chain.consume(&blocks, 1);
-            assert_eq!(content(&chain, &blocks), b"the first behind them all"[25 - left..]);
-        }
-        chain.prepend_reserved(&blocks, b"alone");
-        assert_eq!(content(&chain, &blocks), b"alone");
-        chain.clear(&blocks);
-        // The extra blocks came back as if they had been reserved from the others.
-        assert_eq!((blocks.available(), blocks.in_use()), (4 + 3, 0));
-    }
-
-    #[test]
-    fn random_pushes_and_consumes_agree_with_a_plain_queue() {
-        let blocks = Blocks::new(32, 0, 64);
-        let mut chain = Chain::new(&blocks);
-        let mut model: Vec<u8> = Vec::new();
-        let mut random = fastrand::Rng::with_seed(7);
-        for round in 0..20_000u32 {
-            let data: Vec<u8> = (0..random.usize(0..200)).map(|i| (round as usize + i) as u8).collect();
-            if push(&mut chain, &blocks, &data) {
-                model.extend(&data);
-            }
-            let len = random.usize(0..=model.len().min(150));
-            chain.consume(&blocks, len);
-            model.drain(..len);
-            assert_eq!(chain.len(), model.len());
-        }
-        let rest = content(&chain, &blocks);
-        assert_eq!(rest, model);
-        chain.clear(&blocks);
-        assert_eq!(blocks.in_use(), 0);
-    }
-}
+#[path = "blocks_tests.rs"]
+mod tests;

@@ -1,10 +1,12 @@
-//! Everything that is bounded: blocks of memory, places, permits, and the handles that name them.
+//! Everything that is bounded: blocks of memory, places, permits, timers, and the handles that name them.
 
 pub mod blocks;
 pub mod bucket;
 pub mod handle;
 pub mod permits;
+pub mod room;
 pub mod slots;
+pub mod wheel;
 
 use std::sync::PoisonError;
 

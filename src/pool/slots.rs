@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::lock;
+use super::room::{self, NoMemory};
 use crate::sync::Mutex;
 
 /// Places that take turns while there are no more connections than these.
@@ -27,19 +28,20 @@ struct Free {
 /// A taken place; given back when dropped, on whatever path.
 #[derive(Debug)]
 pub struct Slot {
-    slots: Arc<Slots>,
+    /// None: the place was [kept](Slot::keep).
+    slots: Option<Arc<Slots>>,
     index: u32,
 }
 
 impl Slots {
     /// `count` free places.
-    pub fn new(count: u32) -> Arc<Slots> {
+    pub fn new(count: u32) -> Result<Arc<Slots>, NoMemory> {
         let turns = (TURNS as u32).min(count);
-        let mut others: Vec<u32> = (turns..count).rev().collect();
-        others.reserve_exact(turns as usize);
-        let mut first = VecDeque::with_capacity(turns as usize);
+        let mut others = room::list(count as usize)?;
+        others.extend((turns..count).rev());
+        let mut first = room::queue(turns as usize)?;
         first.extend(0..turns);
-        Arc::new(Slots { free: Mutex::new(Free { turns: first, others }) })
+        Ok(Arc::new(Slots { free: Mutex::new(Free { turns: first, others }) }))
     }
 
     /// Bytes of heap that `new` sets aside.
@@ -53,7 +55,17 @@ impl Slots {
             let free = &mut *lock(&self.free);
             free.turns.pop_front().or_else(|| free.others.pop())?
         };
-        Some(Slot { slots: Arc::clone(self), index })
+        Some(Slot { slots: Some(Arc::clone(self)), index })
+    }
+
+    /// Gives a place back that was taken and [kept](Slot::keep).
+    pub fn give_back(&self, index: u32) {
+        let free = &mut *lock(&self.free);
+        if free.turns.len() < TURNS.min(free.turns.capacity()) {
+            free.turns.push_back(index);
+        } else {
+            free.others.push(index);
+        }
     }
 
     /// How many are free.
@@ -68,15 +80,17 @@ impl Slot {
     pub fn index(&self) -> u32 {
         self.index
     }
+
+    /// The place stays taken: what is put there gives it back with [`Slots::give_back`].
+    pub fn keep(mut self) {
+        self.slots = None;
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let free = &mut *lock(&self.slots.free);
-        if free.turns.len() < TURNS.min(free.turns.capacity()) {
-            free.turns.push_back(self.index);
-        } else {
-            free.others.push(self.index);
+        if let Some(slots) = &self.slots {
+            slots.give_back(self.index);
         }
     }
 }
@@ -87,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_place_is_given_to_one_holder_and_used_again_last() {
-        let slots = Slots::new(2);
+        let slots = Slots::new(2).unwrap();
         let first = slots.take().unwrap();
         let index = first.index();
         drop(first);
@@ -99,7 +113,7 @@ mod tests {
 
     #[test]
     fn all_places_are_given_once_whatever_comes_back_meanwhile() {
-        let slots = Slots::new(1000);
+        let slots = Slots::new(1000).unwrap();
         let mut held: Vec<Slot> = (0..1000).map_while(|_| slots.take()).collect();
         for round in 0..10_000_usize {
             let place = (round * 7919) % held.len();

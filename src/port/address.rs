@@ -5,15 +5,15 @@
 //! | `0.0.0.0:8088` | IPv4 |
 //! | `[::1]:8088`, `[fe80::1%eth0]:8088` | IPv6, with a scope where one is needed |
 //! | `:8088`, `*:8088` | every address of this machine, IPv6 and IPv4 |
-//! | `unix:/run/x.sock` | a Unix socket; `unix:@name`: in the abstract namespace (Linux) |
+//! | `unix:/run/x.sock` | a Unix socket; `unix:@name`: in the abstract namespace (Linux); `\xHH`: a byte of the name |
 //! | `example.org:80` | a host name, for clients |
 
-use std::ffi::CString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::sockaddr::UNIX_PATH_MAX;
+use super::system::limits::{UNIX_PATH_MAX, interface_number, path_of};
+use unix_name::{Printed, write_escaped};
 
 /// Where a socket is, or listens, or connects to. `Display` prints what the parsers read back.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,12 +133,15 @@ impl fmt::Display for Address {
         match self {
             Address::Ip(address) => plain(*address).fmt(f),
             Address::EveryIp(port) => write!(f, ":{port}"),
-            // "unix:@x" would be read back as an abstract name.
-            Address::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"@") => {
-                write!(f, "unix:./{}", path.display())
+            Address::Unix(path) => {
+                let path = path.as_os_str().as_encoded_bytes();
+                f.write_str("unix:")?;
+                // "unix:@x" would be read back as an abstract name.
+                let (first, rest) = path.split_at(usize::from(path.starts_with(b"@")));
+                write_escaped(f, first)?;
+                Printed(rest).fmt(f)
             }
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-            Address::UnixAbstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
+            Address::UnixAbstract(name) => write!(f, "unix:@{}", Printed(name)),
             Address::UnixUnnamed => f.write_str("unix:"),
         }
     }
@@ -248,13 +251,7 @@ fn ipv6(text: &str, rest: &str) -> Result<Address, AddressError> {
 }
 
 fn scope_number(scope: &str) -> Option<u32> {
-    if let Ok(number) = scope.parse() {
-        return Some(number);
-    }
-    let name = CString::new(scope).ok()?;
-    // SAFETY: `name` is a C string that lives for the call; if_nametoindex only reads it.
-    let number = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    (number != 0).then_some(number)
+    scope.parse().ok().or_else(|| interface_number(scope))
 }
 
 /// `name` is what follows "unix:".
@@ -263,17 +260,17 @@ fn unix(text: &str, name: &str) -> Result<Address, AddressError> {
     if name.is_empty() {
         return Err(wrong(text, format_args!("no path; write it as \"unix:/run/name.sock\"")));
     }
-    if name.len() - usize::from(name.starts_with('@')) > limit {
-        return Err(wrong(
-            text,
-            format_args!("{} bytes are too long for a Unix socket; use at most {limit}", name.len()),
-        ));
+    let abstract_name = name.strip_prefix('@').map(unix_name::read);
+    let path = unix_name::read(name);
+    let length = abstract_name.as_ref().unwrap_or(&path).len();
+    if length > limit {
+        return Err(wrong(text, format_args!("{length} bytes are too long for a Unix socket; use at most {limit}")));
     }
-    if name.contains('\0') {
-        return Err(wrong(text, format_args!("the path has a zero byte; leave it out")));
-    }
-    let Some(abstract_name) = name.strip_prefix('@') else {
-        return Ok(Address::Unix(Path::new(name).to_owned()));
+    let Some(abstract_name) = abstract_name else {
+        if path.contains(&0) {
+            return Err(wrong(text, format_args!("the path has a zero byte; leave it out")));
+        }
+        return Ok(Address::Unix(path_of(path)));
     };
     if cfg!(not(target_os = "linux")) {
         return Err(wrong(
@@ -284,7 +281,7 @@ fn unix(text: &str, name: &str) -> Result<Address, AddressError> {
     if abstract_name.is_empty() {
         return Err(wrong(text, format_args!("no name after the \"@\"; write it as \"unix:@name\"")));
     }
-    Ok(Address::UnixAbstract(abstract_name.as_bytes().to_vec()))
+    Ok(Address::UnixAbstract(abstract_name))
 }
 
 fn host_name(text: &str, host: &str) -> Result<(), AddressError> {
@@ -330,3 +327,4 @@ fn wrong(text: &str, why: fmt::Arguments<'_>) -> AddressError {
 
 #[cfg(test)]
 mod tests;
+mod unix_name;

@@ -1,17 +1,17 @@
 //! The port of Linux: one epoll per worker. A stream is registered once, for both directions and edge-triggered, and
 //! never touched again; closing it takes it out.
 
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use std::sync::{Arc, OnceLock};
 
-use super::hot;
-use super::receive::{EVENTS_PER_WAIT, Hint, Receiver};
-use super::socket::{self, Socket, socket_calls};
-use super::{Address, Completion, ListenOptions, Port, PortSetup, RawSocket, Sink, StreamOptions};
+use once_cell::sync::OnceCell;
+
+use super::receive::{EVENTS_PER_WAIT, Hint, Receiver, filled};
+use super::unix::{ReadinessPort, Socket, message_calls};
+use super::{Completion, PortSetup, Sink};
 use crate::likely::{likely, unlikely};
 
 /// Keys from here on are the port's own; those of the engine have smaller first digits.
@@ -32,6 +32,9 @@ const LISTENER: u32 = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
 /// Each write is an edge of its own, so nobody needs to read what was written.
 const OWN: u32 = (libc::EPOLLIN | libc::EPOLLET) as u32;
 
+/// The longest that a wait lasts. When the host has closed the descriptors nothing can end a wait any more, and the next one
+/// tells so.
+const LONGEST_WAIT_MS: libc::c_int = 1000;
 /// No alarm is set.
 const NO_ALARM: u64 = u64::MAX;
 
@@ -40,14 +43,14 @@ pub struct EpollPort {
     epoll: OwnedFd,
     bell: Arc<Bell>,
     /// Made when the first alarm is set.
-    timer: OnceLock<OwnedFd>,
+    timer: OnceCell<OwnedFd>,
     alarm_at_ns: AtomicU64,
 }
 
 /// Ends a wait from elsewhere.
 struct Bell {
     event: OwnedFd,
-    /// A host watches the descriptor, so that the ready list must make it readable.
+    /// A host watches the descriptor, so that what a turn leaves must make an edge on it.
     is_watched: AtomicBool,
 }
 
@@ -57,7 +60,7 @@ pub struct EpollRing {
     /// Of the events of the last wait, the next one to hand over.
     next: usize,
     count: usize,
-    receiver: Receiver,
+    receiver: Receiver<EpollPort>,
     bell: Arc<Bell>,
 }
 
@@ -94,7 +97,7 @@ impl Bell {
 
 /// # Safety
 /// `raw` is the result of a system call that makes a descriptor.
-unsafe fn own(raw: RawSocket) -> io::Result<OwnedFd> {
+unsafe fn own(raw: i32) -> io::Result<OwnedFd> {
     if raw < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -105,11 +108,12 @@ unsafe fn own(raw: RawSocket) -> io::Result<OwnedFd> {
 /// Whole milliseconds, rounded up: rounded down, the last of them would spin.
 #[inline]
 fn milliseconds(timeout_ns: Option<u64>) -> libc::c_int {
-    timeout_ns.map_or(-1, |ns| ns.div_ceil(1_000_000).min(libc::c_int::MAX as u64) as libc::c_int)
+    let longest = LONGEST_WAIT_MS as u64;
+    timeout_ns.map_or(longest, |ns| ns.div_ceil(1_000_000).min(longest)) as libc::c_int
 }
 
 impl EpollPort {
-    fn add(&self, raw: RawSocket, events: u32, key: u64) -> io::Result<()> {
+    fn add(&self, raw: i32, events: u32, key: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events, u64: key };
         // SAFETY: the kernel only reads the event, which lives for the call.
         let result = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, raw, &raw mut event) };
@@ -122,9 +126,9 @@ impl EpollPort {
         let (pointer, most) = (ring.events.as_mut_ptr(), ring.events.len());
         (ring.next, ring.count) = (0, 0);
         // SAFETY: the kernel writes at most `most` events to the array, which is borrowed mutably for the call.
-        match unsafe { hot::epoll_wait(self.epoll.as_raw_fd(), pointer, most, timeout) } {
+        match unsafe { message_calls::epoll_wait(self.epoll.as_raw_fd(), pointer, most, timeout) } {
             Ok(count) => ring.count = count,
-            // A signal ends a wait, so that a host that turns the engine itself can act upon it.
+            // Whoever waits for longer sees that nothing happened, and asks again.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -132,21 +136,17 @@ impl EpollPort {
     }
 
     fn timer(&self) -> io::Result<&OwnedFd> {
-        if let Some(timer) = self.timer.get() {
-            return Ok(timer);
-        }
-        let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
-        // SAFETY: timerfd_create takes numbers only, and the new descriptor is nobody else's.
-        let timer = unsafe { own(libc::timerfd_create(libc::CLOCK_MONOTONIC, flags))? };
-        self.add(timer.as_raw_fd(), OWN, ALARM_KEY)?;
-        // When two threads meet here, the second timer is closed again.
-        Ok(self.timer.get_or_init(|| timer))
+        self.timer.get_or_try_init(|| {
+            let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+            // SAFETY: timerfd_create takes numbers only, and the new descriptor is nobody else's.
+            let timer = unsafe { own(libc::timerfd_create(libc::CLOCK_MONOTONIC, flags))? };
+            self.add(timer.as_raw_fd(), OWN, ALARM_KEY)?;
+            Ok(timer)
+        })
     }
 }
 
-impl Port for EpollPort {
-    socket_calls!();
-
+impl ReadinessPort for EpollPort {
     type Ring = EpollRing;
 
     const DETACH_BEFORE_CLOSE: bool = false;
@@ -156,16 +156,16 @@ impl Port for EpollPort {
         let epoll = unsafe { own(libc::epoll_create1(libc::EPOLL_CLOEXEC))? };
         let bell = Arc::new(Bell::new()?);
         let alarm_at_ns = AtomicU64::new(NO_ALARM);
-        let port = EpollPort { epoll, bell: bell.clone(), timer: OnceLock::new(), alarm_at_ns };
+        let port = EpollPort { epoll, bell: bell.clone(), timer: OnceCell::new(), alarm_at_ns };
         port.add(bell.event.as_raw_fd(), OWN, WAKE_KEY)?;
-        let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT].into_boxed_slice();
-        Ok((port, EpollRing { events, next: 0, count: 0, receiver: Receiver::new(setup), bell }))
+        let events = filled(EVENTS_PER_WAIT, libc::epoll_event { events: 0, u64: 0 })?;
+        Ok((port, EpollRing { events, next: 0, count: 0, receiver: Receiver::new(setup)?, bell }))
     }
 
     fn heap_bytes(setup: &PortSetup) -> u64 {
         let bell = 2 * size_of::<usize>() + size_of::<Bell>();
         let events = EVENTS_PER_WAIT * size_of::<libc::epoll_event>();
-        Receiver::heap_bytes(setup) + (bell + events) as u64
+        Receiver::<EpollPort>::heap_bytes(setup) + (bell + events) as u64
     }
 
     #[inline]
@@ -187,7 +187,7 @@ impl Port for EpollPort {
         self.bell.ring();
     }
 
-    fn descriptor(&self) -> io::Result<RawSocket> {
+    fn descriptor(&self) -> io::Result<i32> {
         if !self.bell.is_watched.swap(true, Relaxed) {
             // Until now the ready list made nothing readable, and it may have grown already.
             self.bell.ring();
@@ -227,7 +227,7 @@ impl Port for EpollPort {
     }
 
     #[inline(always)]
-    fn wait(&self, ring: &mut EpollRing, timeout_ns: Option<u64>, sink: &mut impl Sink) -> io::Result<u32> {
+    fn wait(&self, ring: &mut EpollRing, timeout_ns: Option<u64>, sink: &mut impl Sink<i32>) -> io::Result<u32> {
         let ready_before = ring.receiver.ready();
         if likely(ring.next == ring.count) {
             let timeout = if ready_before > 0 { 0 } else { milliseconds(timeout_ns) };
@@ -264,6 +264,10 @@ impl Port for EpollPort {
             bell.ring_if_watched();
         }
         Ok(completions)
+    }
+
+    fn may_have_more(ring: &EpollRing) -> bool {
+        ring.count == ring.events.len()
     }
 
     fn receive_again(ring: &mut EpollRing, key: u64) {

@@ -1,42 +1,39 @@
 //! Another port with faults: what an application meets seldom or never on a test machine, by chance of a seed. An engine
 //! is made on it when its owner asks for faults, and on no other port is there anything of this in its way.
 //!
-//! The port below tells of readiness; reads are made here, so that one can be short, put off or reset. What was put off
+//! The port below tells of readiness; reads are made here, so that one can be short, deferred or reset. What is deferred
 //! is handed over by a later wait, as a kernel would that had no room or no data until then.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::dice::{Dice, FaultPlan, State};
-use super::socket::{self, Socket};
-use super::{Address, Completion, Interest, ListenOptions, Port, PortSetup, RawSocket, Reading, Sink, StreamOptions};
+use super::fault_plan::{Deferred, FaultPlan, FaultRandom, FaultState};
+use super::receive::filled;
+use super::system::{connection_reset, out_of_descriptors};
+use super::{
+    AcceptError, Accepted, Address, Completion, Interest, ListenOptions, OsHandle, Port, PortSetup, Reading, Sink,
+    StreamOptions,
+};
 
-/// What is handed over when its time has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Again {
-    Read,
-    Write,
-}
-
-/// A port whose sockets are those of the system, with faults.
+/// A port with faults, whose sockets are those of the port below.
 pub struct FaultyPort<P>(Arc<Shared<P>>);
 
 struct Shared<P> {
     port: P,
-    state: Mutex<State>,
+    state: Mutex<FaultState>,
 }
 
 impl<P> Shared<P> {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FaultState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<P: Port> Shared<P> {
     /// Looks at a key again, at this time; the wait that is under way may have planned to sleep longer.
-    fn put_off(&self, key: u64, what: Again, at_ns: u64) {
-        self.state().put_off(key, what, at_ns);
+    fn defer(&self, key: u64, what: Deferred, at_ns: u64) {
+        self.state().defer(key, what, at_ns);
         self.port.wake();
     }
 
@@ -44,7 +41,7 @@ impl<P: Port> Shared<P> {
     fn stall(&self, key: u64, ppm: impl Fn(&FaultPlan) -> u32) -> Option<u64> {
         let mut state = self.state();
         let (is_stalled, ms) = (state.happens(key, &ppm), state.plan.stall_ms.max(1));
-        is_stalled.then(|| self.port.now_ns() + 1_000_000 * (1 + state.dice(key).below(ms.into())))
+        is_stalled.then(|| self.port.now_ns() + 1_000_000 * (1 + state.random(key).below(ms.into())))
     }
 
     fn is_reset(&self, key: u64) -> bool {
@@ -55,64 +52,56 @@ impl<P: Port> Shared<P> {
     fn shorten(&self, key: u64, len: usize, ppm: impl Fn(&FaultPlan) -> u32) -> usize {
         let mut state = self.state();
         if len > 1 && state.happens(key, &ppm) {
-            1 + state.dice(key).below((len as u64 - 1).min(16)) as usize
+            1 + state.random(key).below((len as u64 - 1).min(16)) as usize
         } else {
             len
         }
     }
 
     /// Reads as the system does, but for faults.
-    fn receive(&self, key: u64, raw: RawSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    fn receive(&self, key: u64, raw: P::Raw, buffer: &mut [u8]) -> io::Result<usize> {
         if self.is_reset(key) {
-            socket::reset_on_close(raw);
-            return Err(reset());
+            P::reset_raw(raw);
+            return Err(connection_reset());
         }
         if let Some(at_ns) = self.stall(key, |plan| plan.read_stalls_ppm) {
-            self.put_off(key, Again::Read, at_ns);
+            self.defer(key, Deferred::Read, at_ns);
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let len = self.shorten(key, buffer.len(), |plan| plan.short_reads_ppm);
-        socket::receive(raw, &mut buffer[..len])
+        P::receive_raw(raw, &mut buffer[..len])
     }
 
-    fn send(&self, key: u64, socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&self, key: u64, socket: &P::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_reset(key) {
-            socket::reset_on_close(socket.raw());
-            return Err(reset());
+            P::reset_on_close(socket);
+            return Err(connection_reset());
         }
         if let Some(at_ns) = self.stall(key, |plan| plan.write_stalls_ppm) {
-            self.put_off(key, Again::Write, at_ns);
+            self.defer(key, Deferred::Write, at_ns);
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let whole = slices.iter().map(|slice| slice.len()).sum();
         let len = self.shorten(key, whole, |plan| plan.short_writes_ppm);
         if len == whole {
-            return socket::send(socket, slices);
+            return P::send(socket, slices);
         }
         let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
-        let sent = socket::send(socket, &[IoSlice::new(&first[..len.min(first.len())])]);
+        let sent = P::send(socket, &[IoSlice::new(&first[..len.min(first.len())])]);
         // The engine waits for room now, and no edge of the system will tell of it.
-        self.put_off(key, Again::Write, self.port.now_ns());
+        self.defer(key, Deferred::Write, self.port.now_ns());
         sent
     }
 }
 
-fn reset() -> io::Error {
-    io::Error::from_raw_os_error(libc::ECONNRESET)
-}
-
-fn exhausted() -> io::Error {
-    io::Error::from_raw_os_error(libc::EMFILE)
-}
-
 /// A socket that knows under which key, and with which port, it is registered.
 pub struct FaultySocket<P: Port> {
-    socket: Socket,
+    socket: P::Socket,
     home: Mutex<Option<(Arc<Shared<P>>, u64)>>,
 }
 
 impl<P: Port> FaultySocket<P> {
-    fn new(socket: Socket) -> FaultySocket<P> {
+    fn new(socket: P::Socket) -> FaultySocket<P> {
         FaultySocket { socket, home: Mutex::new(None) }
     }
 
@@ -141,8 +130,8 @@ pub struct FaultyRing<P: Port> {
     receives_per_turn: u32,
 }
 
-/// Stands between the port below and the engine.
-struct Meddler<'a, P, S> {
+/// Stands between the port below and the engine's sink.
+struct FaultInjector<'a, P, S> {
     shared: &'a Shared<P>,
     sink: &'a mut S,
     buffer: &'a mut [u8],
@@ -150,11 +139,11 @@ struct Meddler<'a, P, S> {
     completions: u32,
 }
 
-impl<P: Port, S: Sink> Sink for Meddler<'_, P, S> {
-    fn interest(&mut self, key: u64) -> Interest {
+impl<P: Port, S: Sink<P::Raw>> Sink<P::Raw> for FaultInjector<'_, P, S> {
+    fn interest(&mut self, key: u64) -> Interest<P::Raw> {
         let interest = self.sink.interest(key);
         match interest.read {
-            Reading::Receive(raw) => Interest { read: Reading::Notify(raw), ..interest },
+            Reading::Receive(_) | Reading::Drain(_) => Interest { read: Reading::Notify, ..interest },
             _ => interest,
         }
     }
@@ -167,7 +156,7 @@ impl<P: Port, S: Sink> Sink for Meddler<'_, P, S> {
     }
 }
 
-impl<P: Port, S: Sink> Meddler<'_, P, S> {
+impl<P: Port, S: Sink<P::Raw>> FaultInjector<'_, P, S> {
     fn tell(&mut self, key: u64, completion: Completion<'_>) {
         self.completions += 1;
         self.sink.complete(key, completion);
@@ -175,13 +164,14 @@ impl<P: Port, S: Sink> Meddler<'_, P, S> {
 
     /// Reads until nothing is left, unless a fault comes first.
     fn read(&mut self, key: u64) {
-        if self.shared.state().is_put_off(key, Again::Read) {
+        if self.shared.state().is_deferred(key, Deferred::Read) {
             return;
         }
         for _ in 0..self.receives_per_turn {
-            let raw = match self.sink.interest(key).read {
-                Reading::Receive(raw) => raw,
-                Reading::Notify(_) => return self.tell(key, Completion::Readable),
+            let read = self.sink.interest(key).read;
+            let raw = match read {
+                Reading::Receive(raw) | Reading::Drain(raw) => raw,
+                Reading::Notify => return self.tell(key, Completion::Readable),
                 Reading::Nothing(_) | Reading::Gone => return,
             };
             match self.shared.receive(key, raw, self.buffer) {
@@ -190,46 +180,54 @@ impl<P: Port, S: Sink> Meddler<'_, P, S> {
                     self.completions += 1;
                     self.sink.complete(key, Completion::Received(&self.buffer[..len]));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let is_empty = !self.shared.state().is_deferred(key, Deferred::Read);
+                    if is_empty && matches!(read, Reading::Drain(_)) {
+                        self.tell(key, Completion::Drained);
+                    }
+                    return;
+                }
                 Err(error) => return self.tell(key, Completion::Failed(error)),
             }
         }
-        self.shared.put_off(key, Again::Read, self.shared.port.now_ns());
+        self.shared.defer(key, Deferred::Read, self.shared.port.now_ns());
     }
 
     /// The end of the stream, and the reset that may be behind it.
     fn end(&mut self, key: u64) {
         self.tell(key, Completion::EndOfStream);
-        if let Reading::Receive(raw) | Reading::Nothing(raw) = self.sink.interest(key).read {
-            if let Some(error) = socket::take_error(raw) {
+        if let Reading::Receive(raw) | Reading::Drain(raw) | Reading::Nothing(raw) = self.sink.interest(key).read {
+            if let Some(error) = P::take_error(raw) {
                 self.tell(key, Completion::Failed(error));
             }
         }
     }
 
-    /// What was put off until now.
+    /// What was deferred until now.
     fn go_on(&mut self) {
         let due = self.shared.state().take_due(self.shared.port.now_ns());
         for (key, what) in due {
             match what {
-                Again::Read => self.read(key),
-                Again::Write if self.sink.interest(key).room => self.tell(key, Completion::Writable),
-                Again::Write => {}
+                Deferred::Read => self.read(key),
+                Deferred::Write if self.sink.interest(key).room => self.tell(key, Completion::Writable),
+                Deferred::Write => {}
             }
         }
     }
 }
 
-impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
+impl<P: Port> Port for FaultyPort<P> {
     type Socket = FaultySocket<P>;
+    type Raw = P::Raw;
     type Ring = FaultyRing<P>;
 
     const DETACH_BEFORE_CLOSE: bool = P::DETACH_BEFORE_CLOSE;
+    const LOOK_UP_BLOCKS: bool = P::LOOK_UP_BLOCKS;
     const INJECTS_FAULTS: bool = true;
 
     fn open(setup: &PortSetup) -> io::Result<(Self, FaultyRing<P>)> {
         let (port, ring) = P::open(setup)?;
-        let buffer = vec![0; setup.receive_buffer_bytes.max(1)].into_boxed_slice();
+        let buffer = filled(setup.receive_buffer_bytes.max(1), 0)?;
         let ring = FaultyRing { ring, buffer, receives_per_turn: setup.receives_per_turn.max(1) };
         Ok((FaultyPort(Arc::new(Shared { port, state: Mutex::default() })), ring))
     }
@@ -243,11 +241,11 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
     }
 
     fn finds_pool_exhausted(&self) -> bool {
-        self.0.state().happens(Dice::OF_THE_PORT, |plan| plan.pool_exhaustions_ppm)
+        self.0.state().happens(FaultRandom::OF_THE_PORT, |plan| plan.pool_exhaustions_ppm)
     }
 
     fn attach(&self, socket: &Self::Socket, key: u64) -> io::Result<()> {
-        self.0.state().enter(key);
+        self.0.state().register(key);
         socket.moves(Some((self.0.clone(), key)));
         self.0.port.attach(&socket.socket, key)
     }
@@ -264,7 +262,7 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
         self.0.port.wake();
     }
 
-    fn descriptor(&self) -> io::Result<RawSocket> {
+    fn descriptor(&self) -> io::Result<OsHandle> {
         self.0.port.descriptor()
     }
 
@@ -273,15 +271,20 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
         self.0.port.set_alarm(at_ns.into_iter().chain(due_ns).min())
     }
 
-    fn wait(&self, ring: &mut FaultyRing<P>, timeout_ns: Option<u64>, sink: &mut impl Sink) -> io::Result<u32> {
+    fn wait(&self, ring: &mut FaultyRing<P>, timeout_ns: Option<u64>, sink: &mut impl Sink<P::Raw>) -> io::Result<u32> {
         let shared = &*self.0;
         let due_ns = shared.state().next_due_ns().map(|due_ns| due_ns.saturating_sub(shared.port.now_ns()));
         let timeout_ns = timeout_ns.into_iter().chain(due_ns).min();
         let FaultyRing { ring, buffer, receives_per_turn } = ring;
-        let mut meddler = Meddler { shared, sink, buffer, receives_per_turn: *receives_per_turn, completions: 0 };
-        shared.port.wait(ring, timeout_ns, &mut meddler)?;
-        meddler.go_on();
-        Ok(meddler.completions)
+        let mut injector =
+            FaultInjector { shared, sink, buffer, receives_per_turn: *receives_per_turn, completions: 0 };
+        shared.port.wait(ring, timeout_ns, &mut injector)?;
+        injector.go_on();
+        Ok(injector.completions)
+    }
+
+    fn may_have_more(ring: &FaultyRing<P>) -> bool {
+        P::may_have_more(&ring.ring)
     }
 
     fn receive_again(ring: &mut FaultyRing<P>, key: u64) {
@@ -292,20 +295,21 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
         self.0.port.listen(address, options).map(FaultySocket::new)
     }
 
-    fn adopt_listener(&self, raw: RawSocket) -> io::Result<Self::Socket> {
-        self.0.port.adopt_listener(raw).map(FaultySocket::new)
+    fn adopt_listener(&self, listener: OsHandle) -> io::Result<Self::Socket> {
+        self.0.port.adopt_listener(listener).map(FaultySocket::new)
     }
 
-    fn accept(&self, listener: &Self::Socket) -> io::Result<(Self::Socket, Option<SocketAddr>)> {
-        if self.0.state().happens(Dice::OF_THE_PORT, |plan| plan.accept_exhaustions_ppm) {
-            return Err(exhausted());
+    fn accept(&self, listener: &Self::Socket) -> Result<Accepted<Self::Socket>, AcceptError> {
+        if self.0.state().happens(FaultRandom::OF_THE_PORT, |plan| plan.accept_exhaustions_ppm) {
+            return Err(AcceptError::Exhausted(out_of_descriptors()));
         }
-        self.0.port.accept(&listener.socket).map(|(socket, address)| (FaultySocket::new(socket), address))
+        let Accepted { socket, peer } = self.0.port.accept(&listener.socket)?;
+        Ok(Accepted { socket: FaultySocket::new(socket), peer })
     }
 
     fn connect(&self, to: &Address, from: Option<&Address>, options: &StreamOptions) -> io::Result<Self::Socket> {
-        if self.0.state().happens(Dice::OF_THE_PORT, |plan| plan.connect_exhaustions_ppm) {
-            return Err(exhausted());
+        if self.0.state().happens(FaultRandom::OF_THE_PORT, |plan| plan.connect_exhaustions_ppm) {
+            return Err(out_of_descriptors());
         }
         self.0.port.connect(to, from, options).map(FaultySocket::new)
     }
@@ -314,8 +318,12 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
         P::connect_result(&socket.socket)
     }
 
-    fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
-        self.0.port.resolve(host, port)
+    fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
+        P::look_up(host)
+    }
+
+    fn resolve(&self, host: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+        self.0.port.resolve(host)
     }
 
     fn send(socket: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -329,17 +337,13 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
     fn receive(socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize> {
         let home = socket.home().clone();
         match home {
-            Some((shared, key)) => shared.receive(key, socket.socket.raw(), buffer),
+            Some((shared, key)) => shared.receive(key, P::raw(&socket.socket), buffer),
             None => P::receive(&socket.socket, buffer),
         }
     }
 
     fn shutdown_send(socket: &Self::Socket) -> io::Result<()> {
         P::shutdown_send(&socket.socket)
-    }
-
-    fn reset_on_close(socket: &Self::Socket) {
-        P::reset_on_close(&socket.socket);
     }
 
     fn set_options(socket: &Self::Socket, options: &StreamOptions) -> io::Result<()> {
@@ -354,8 +358,33 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
         P::peer_address(&socket.socket)
     }
 
-    fn raw(socket: &Self::Socket) -> RawSocket {
+    fn raw(socket: &Self::Socket) -> P::Raw {
         P::raw(&socket.socket)
+    }
+
+    /// Without faults: a number does not tell whose they would be.
+    fn receive_raw(raw: P::Raw, buffer: &mut [u8]) -> io::Result<usize> {
+        P::receive_raw(raw, buffer)
+    }
+
+    fn reset_raw(raw: P::Raw) {
+        P::reset_raw(raw);
+    }
+
+    fn take_error(raw: P::Raw) -> Option<io::Error> {
+        P::take_error(raw)
+    }
+
+    fn peek(socket: &Self::Socket) -> io::Result<usize> {
+        P::peek(&socket.socket)
+    }
+
+    fn is_broken(socket: &Self::Socket) -> bool {
+        P::is_broken(&socket.socket)
+    }
+
+    fn unacknowledged(socket: &Self::Socket) -> Option<u64> {
+        P::unacknowledged(&socket.socket)
     }
 
     fn now_ns(&self) -> u64 {
@@ -366,3 +395,6 @@ impl<P: Port<Socket = Socket>> Port for FaultyPort<P> {
         self.0.port.random()
     }
 }
+
+#[cfg(all(test, feature = "simulation"))]
+mod tests;

@@ -1,22 +1,29 @@
 //! The portable port, on the `polling` crate: kqueue, event ports; on Linux epoll, so that the tests of Linux run it. It
 //! knows of no hang-up before it reads, so each read goes on until the socket is empty.
 
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use polling::{Event, Events, PollMode, Poller};
 
 use super::receive::{EVENTS_PER_WAIT, Hint, Receiver};
-use super::socket::{self, Socket, socket_calls};
-use super::{Address, Completion, ListenOptions, Port, PortSetup, RawSocket, Sink, StreamOptions};
+use super::unix::thread::with_signals_blocked;
+use super::unix::{ReadinessPort, Socket, now_ns, wait_until_readable};
+use super::{Completion, PortSetup, Sink};
+
+/// The longest that a wait lasts. When the host has closed the descriptors nothing can end a wait any more, and the next one
+/// tells so. The poller itself times its waits with a descriptor, so it is only asked what there is.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Of the events of a wait, those of the poller itself, which it does not hand over.
+const OWN_EVENTS: usize = 2;
 
 /// One worker's poller.
 pub struct PollingPort {
@@ -27,7 +34,7 @@ pub struct PollingPort {
 /// The poller, and what ends a wait on it from elsewhere.
 struct Bell {
     poller: Poller,
-    /// A host watches the descriptor, so that the ready list must make it readable.
+    /// A host watches the descriptor, so that what a turn leaves must make an edge on it.
     is_watched: AtomicBool,
 }
 
@@ -42,7 +49,7 @@ pub struct PollingRing {
     events: Events,
     /// Of the events of the last wait, the next one to hand over.
     next: usize,
-    receiver: Receiver,
+    receiver: Receiver<PollingPort>,
     bell: Arc<Bell>,
 }
 
@@ -96,9 +103,20 @@ fn borrow(socket: &Socket) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(socket.raw()) }
 }
 
-impl Port for PollingPort {
-    socket_calls!();
+/// Begins to wait for a timer. The first one of the process makes async-io start its thread, which inherits the mask of
+/// signals, and panic where no thread can be started; then there is no alarm, and the next one tries again.
+fn begin_timer(timer: &mut Timer, context: &mut Context<'_>) -> io::Result<Poll<Instant>> {
+    static HAS_THREAD: AtomicBool = AtomicBool::new(false);
+    let mut begin = || Pin::new(&mut *timer).poll(context);
+    if HAS_THREAD.load(Acquire) {
+        return Ok(begin());
+    }
+    let begun = with_signals_blocked(|| catch_unwind(AssertUnwindSafe(begin)));
+    HAS_THREAD.store(begun.is_ok(), Release);
+    begun.map_err(|_| io::Error::other("the thread of timers could not be started; raise the limit of threads"))
+}
 
+impl ReadinessPort for PollingPort {
     type Ring = PollingRing;
 
     const DETACH_BEFORE_CLOSE: bool = true;
@@ -112,13 +130,13 @@ impl Port for PollingPort {
         }
         let bell = Arc::new(Bell { poller, is_watched: AtomicBool::new(false) });
         let events = Events::with_capacity(const { NonZeroUsize::new(EVENTS_PER_WAIT).unwrap() });
-        let ring = PollingRing { events, next: 0, receiver: Receiver::new(setup), bell: bell.clone() };
+        let ring = PollingRing { events, next: 0, receiver: Receiver::new(setup)?, bell: bell.clone() };
         Ok((PollingPort { bell, alarm: Mutex::new(None) }, ring))
     }
 
     fn heap_bytes(setup: &PortSetup) -> u64 {
         let bell = 2 * size_of::<usize>() + size_of::<Bell>();
-        Receiver::heap_bytes(setup) + (bell + EVENTS_PER_WAIT * EVENT_BYTES) as u64
+        Receiver::<PollingPort>::heap_bytes(setup) + (bell + EVENTS_PER_WAIT * EVENT_BYTES) as u64
     }
 
     fn attach(&self, socket: &Socket, key: u64) -> io::Result<()> {
@@ -138,7 +156,7 @@ impl Port for PollingPort {
         self.bell.ring();
     }
 
-    fn descriptor(&self) -> io::Result<RawSocket> {
+    fn descriptor(&self) -> io::Result<i32> {
         if !self.bell.is_watched.swap(true, Relaxed) {
             // Until now the ready list made nothing readable, and it may have grown already.
             self.bell.ring();
@@ -152,7 +170,7 @@ impl Port for PollingPort {
             *alarm = None;
             return Ok(());
         };
-        let now_ns = self.now_ns();
+        let now_ns = now_ns();
         if at_ns <= now_ns {
             *alarm = None;
             self.bell.ring();
@@ -160,21 +178,32 @@ impl Port for PollingPort {
             let timer = Timer::after(Duration::from_nanos(at_ns - now_ns));
             let timer = &mut alarm.insert(Alarm { at_ns, timer }).timer;
             let waker = Waker::from(self.bell.clone());
-            if Future::poll(Pin::new(timer), &mut Context::from_waker(&waker)).is_ready() {
-                self.bell.ring();
+            match begin_timer(timer, &mut Context::from_waker(&waker)) {
+                Ok(Poll::Ready(_)) => self.bell.ring(),
+                Ok(Poll::Pending) => {}
+                Err(error) => {
+                    *alarm = None;
+                    return Err(error);
+                }
             }
         }
         Ok(())
     }
 
-    fn wait(&self, ring: &mut PollingRing, timeout_ns: Option<u64>, sink: &mut impl Sink) -> io::Result<u32> {
+    fn wait(&self, ring: &mut PollingRing, timeout_ns: Option<u64>, sink: &mut impl Sink<i32>) -> io::Result<u32> {
         let PollingRing { events, next, receiver, bell } = ring;
         let ready_before = receiver.ready();
         if *next == events.len() {
             let timeout_ns = if ready_before > 0 { Some(0) } else { timeout_ns };
             events.clear();
             *next = 0;
-            bell.poller.wait(events, timeout_ns.map(Duration::from_nanos))?;
+            if timeout_ns != Some(0) {
+                wait_until_readable(
+                    bell.poller.as_fd(),
+                    timeout_ns.map_or(LONGEST_WAIT, Duration::from_nanos).min(LONGEST_WAIT),
+                );
+            }
+            bell.poller.wait(events, Some(Duration::ZERO))?;
         }
         let mut completions = 0;
         for event in events.iter().skip(*next) {
@@ -198,6 +227,10 @@ impl Port for PollingPort {
             bell.ring_if_watched();
         }
         Ok(completions)
+    }
+
+    fn may_have_more(ring: &PollingRing) -> bool {
+        ring.events.len() + OWN_EVENTS >= EVENTS_PER_WAIT
     }
 
     fn receive_again(ring: &mut PollingRing, key: u64) {

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::marker::PhantomData;
 
-use super::{Completion, Interest, PortSetup, RawSocket, Reading, Sink, socket};
+use super::{Completion, Interest, Port, PortSetup, Reading, Sink};
 use crate::likely::likely;
 
 /// The most events of one wait.
@@ -26,23 +27,35 @@ impl Hint {
 }
 
 /// What receiving needs: the buffer that all connections share, and the ready list.
-pub(super) struct Receiver {
+pub(super) struct Receiver<P> {
     buffer: Box<[u8]>,
     ready: VecDeque<u64>,
     receives_per_turn: u32,
+    port: PhantomData<fn() -> P>,
 }
 
 fn ready_places(setup: &PortSetup) -> usize {
     setup.max_connections + EVENTS_PER_WAIT
 }
 
-impl Receiver {
-    pub(super) fn new(setup: &PortSetup) -> Receiver {
-        Receiver {
-            buffer: vec![0; setup.receive_buffer_bytes.max(1)].into_boxed_slice(),
-            ready: VecDeque::with_capacity(ready_places(setup)),
+/// So many copies, or the error of kind `OutOfMemory` where the system has no memory for them.
+pub(super) fn filled<T: Clone>(count: usize, value: T) -> io::Result<Box<[T]>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(count)?;
+    all.resize(count, value);
+    Ok(all.into_boxed_slice())
+}
+
+impl<P: Port> Receiver<P> {
+    pub(super) fn new(setup: &PortSetup) -> io::Result<Receiver<P>> {
+        let mut ready = VecDeque::new();
+        ready.try_reserve_exact(ready_places(setup))?;
+        Ok(Receiver {
+            buffer: filled(setup.receive_buffer_bytes.max(1), 0)?,
+            ready,
             receives_per_turn: setup.receives_per_turn.max(1),
-        }
+            port: PhantomData,
+        })
     }
 
     /// Bytes of heap that `new` sets aside.
@@ -75,7 +88,7 @@ impl Receiver {
     }
 
     /// Gives the keys that were ready before this wait their turn. Those that it adds wait for the next.
-    pub(super) fn take_turns(&mut self, count: usize, sink: &mut impl Sink) -> u32 {
+    pub(super) fn take_turns(&mut self, count: usize, sink: &mut impl Sink<P::Raw>) -> u32 {
         let mut completions = 0;
         for _ in 0..count {
             let Some(key) = self.ready.pop_front() else { break };
@@ -86,13 +99,19 @@ impl Receiver {
 
     /// Reads a socket until it is empty or its share of this turn is used up. Gives the number of completions.
     #[inline(always)]
-    pub(super) fn readable(&mut self, key: u64, interest: Interest, hint: Hint, sink: &mut impl Sink) -> u32 {
+    pub(super) fn readable(
+        &mut self,
+        key: u64,
+        interest: Interest<P::Raw>,
+        hint: Hint,
+        sink: &mut impl Sink<P::Raw>,
+    ) -> u32 {
         // The usual case, one read that takes all there is, without another call.
         let Reading::Receive(raw) = interest.read else { return self.read_on(key, hint, 0, sink) };
-        let received = socket::receive(raw, &mut self.buffer);
+        let received = P::receive_raw(raw, &mut self.buffer);
         let length = match received {
             Ok(length) if likely(length > 0) => length,
-            end => return tell_end(key, end, hint, sink),
+            end => return Self::tell_end(key, end, hint, sink),
         };
         let is_all = length < self.buffer.len() && !hint.read_on;
         // The kernel wrote no more than there is room for.
@@ -102,71 +121,78 @@ impl Receiver {
 
     /// The same after so many receives.
     #[inline(never)]
-    fn read_on(&mut self, key: u64, hint: Hint, mut receives: u32, sink: &mut impl Sink) -> u32 {
+    fn read_on(&mut self, key: u64, hint: Hint, mut receives: u32, sink: &mut impl Sink<P::Raw>) -> u32 {
         let mut completions = 0;
         loop {
             // Asked each time: the callback before may have closed or paused the connection.
-            let raw = match sink.interest(key).read {
-                Reading::Receive(raw) => raw,
+            let (raw, drains) = match sink.interest(key).read {
+                Reading::Receive(raw) => (raw, false),
+                Reading::Drain(raw) => (raw, true),
                 Reading::Gone => return completions,
-                Reading::Notify(_) => {
+                Reading::Notify => {
                     sink.complete(key, Completion::Readable);
                     return completions + 1;
                 }
-                Reading::Nothing(raw) => return completions + tell_error(key, raw, hint, sink),
+                Reading::Nothing(raw) => return completions + Self::tell_error(key, raw, hint, sink),
             };
             if receives == self.receives_per_turn {
                 self.look_again(key);
                 return completions;
             }
             receives += 1;
-            match socket::receive(raw, &mut self.buffer) {
+            match P::receive_raw(raw, &mut self.buffer) {
                 Ok(length @ 1..) => {
                     sink.complete(key, Completion::Received(&self.buffer[..length]));
                     completions += 1;
-                    if length < self.buffer.len() && !hint.read_on {
+                    if length < self.buffer.len() && !hint.read_on && !drains {
                         return completions;
                     }
                 }
-                end => return completions + tell_end(key, end, hint, sink),
+                Err(error) if drains && error.kind() == io::ErrorKind::WouldBlock => {
+                    sink.complete(key, Completion::Drained);
+                    return completions + 1;
+                }
+                end => return completions + Self::tell_end(key, end, hint, sink),
             }
         }
     }
-}
 
-/// A receive that gave no bytes.
-#[inline(never)]
-fn tell_end(key: u64, end: io::Result<usize>, hint: Hint, sink: &mut impl Sink) -> u32 {
-    match end {
-        Ok(_) => {
-            sink.complete(key, Completion::EndOfStream);
-            1 + tell_error_after_end(key, hint, sink)
+    /// A receive that gave no bytes.
+    #[inline(never)]
+    fn tell_end(key: u64, end: io::Result<usize>, hint: Hint, sink: &mut impl Sink<P::Raw>) -> u32 {
+        match end {
+            Ok(_) => {
+                sink.complete(key, Completion::EndOfStream);
+                1 + Self::tell_error_after_end(key, hint, sink)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => {
+                sink.complete(key, Completion::Failed(error));
+                1
+            }
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) => {
-            sink.complete(key, Completion::Failed(error));
-            1
+    }
+
+    /// A paused connection is not read, so its error must be asked for. One that a send was told of is told no more.
+    fn tell_error(key: u64, raw: P::Raw, hint: Hint, sink: &mut impl Sink<P::Raw>) -> u32 {
+        if !hint.error {
+            return 0;
         }
+        let Some(error) = P::take_error(raw) else { return 0 };
+        sink.complete(key, Completion::Failed(error));
+        1
     }
-}
 
-/// A paused connection is not read, so its error must be asked for. One that a send was told of is told no more.
-fn tell_error(key: u64, raw: RawSocket, hint: Hint, sink: &mut impl Sink) -> u32 {
-    if !hint.error {
-        return 0;
-    }
-    let Some(error) = socket::take_error(raw) else { return 0 };
-    sink.complete(key, Completion::Failed(error));
-    1
-}
-
-/// A reset behind a FIN: the reader saw the end of the stream, and no further edge will tell of the reset.
-fn tell_error_after_end(key: u64, hint: Hint, sink: &mut impl Sink) -> u32 {
-    if !hint.error {
-        return 0;
-    }
-    match sink.interest(key).read {
-        Reading::Receive(raw) | Reading::Nothing(raw) => tell_error(key, raw, hint, sink),
-        Reading::Notify(_) | Reading::Gone => 0,
+    /// A reset behind a FIN: the reader saw the end of the stream, and no further edge will tell of the reset.
+    fn tell_error_after_end(key: u64, hint: Hint, sink: &mut impl Sink<P::Raw>) -> u32 {
+        if !hint.error {
+            return 0;
+        }
+        match sink.interest(key).read {
+            Reading::Receive(raw) | Reading::Drain(raw) | Reading::Nothing(raw) => {
+                Self::tell_error(key, raw, hint, sink)
+            }
+            Reading::Notify | Reading::Gone => 0,
+        }
     }
 }

@@ -5,7 +5,10 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::{Address, Completion, Interest, ListenOptions, Port, PortSetup, RawSocket, Reading, Sink, StreamOptions};
+use super::{
+    AcceptError, Accepted, Address, Completion, Interest, ListenOptions, OsHandle, Port, PortSetup, RawSocket, Reading,
+    Sink, StreamOptions,
+};
 
 const SETUP: PortSetup = PortSetup { receive_buffer_bytes: 1024, max_connections: 8, receives_per_turn: 4 };
 const KEY: u64 = 4 << 60 | 7;
@@ -32,22 +35,28 @@ enum Told {
     End,
     Writable,
     Readable,
+    Drained,
     Failed(ErrorKind),
 }
 
 /// Writes down what it is told.
-#[derive(Default)]
-struct Recorder {
-    interests: HashMap<u64, Reading>,
+struct Recorder<R> {
+    interests: HashMap<u64, Reading<R>>,
     told: Vec<(u64, Told)>,
     /// What the interest of a key becomes once it has received something.
-    after_receive: Option<Reading>,
+    after_receive: Option<Reading<R>>,
     /// How many completions panic.
     panics: u32,
 }
 
-impl Sink for Recorder {
-    fn interest(&mut self, key: u64) -> Interest {
+impl<R> Default for Recorder<R> {
+    fn default() -> Recorder<R> {
+        Recorder { interests: HashMap::new(), told: Vec::new(), after_receive: None, panics: 0 }
+    }
+}
+
+impl<R: RawSocket> Sink<R> for Recorder<R> {
+    fn interest(&mut self, key: u64) -> Interest<R> {
         Interest { read: self.interests.get(&key).copied().unwrap_or(Reading::Gone), room: true, place: 0 }
     }
 
@@ -66,6 +75,7 @@ impl Sink for Recorder {
             Completion::EndOfStream => Told::End,
             Completion::Writable => Told::Writable,
             Completion::Readable => Told::Readable,
+            Completion::Drained => Told::Drained,
             Completion::Failed(error) => Told::Failed(error.kind()),
         };
         self.told.push((key, told));
@@ -76,7 +86,7 @@ impl Sink for Recorder {
 struct Scene<P: Port> {
     port: P,
     ring: P::Ring,
-    sink: Recorder,
+    sink: Recorder<P::Raw>,
     socket: P::Socket,
     peer: TcpStream,
 }
@@ -92,7 +102,7 @@ impl<P: Port> Scene<P> {
         scene
     }
 
-    fn set(&mut self, interest: Reading) {
+    fn set(&mut self, interest: Reading<P::Raw>) {
         self.sink.interests.insert(KEY, interest);
     }
 
@@ -121,7 +131,8 @@ impl<P: Port> Scene<P> {
     }
 }
 
-fn is_readable(raw: RawSocket, milliseconds: i32) -> bool {
+fn is_readable(handle: OsHandle, milliseconds: i32) -> bool {
+    let OsHandle::Descriptor(raw) = handle else { panic!("{handle:?} is not of Unix") };
     let mut item = libc::pollfd { fd: raw, events: libc::POLLIN, revents: 0 };
     // SAFETY: poll writes to the one item that it is given, which lives for the call.
     unsafe { libc::poll(&raw mut item, 1, milliseconds) == 1 }
@@ -131,9 +142,9 @@ fn pair<P: Port>(port: &P) -> (P::Socket, TcpStream) {
     let listener = port.listen(&Address::parse_listen("127.0.0.1:0").unwrap(), &ListenOptions::default()).unwrap();
     let peer = TcpStream::connect(P::local_address(&listener).unwrap().to_string()).unwrap();
     peer.set_nodelay(true).unwrap();
-    let (socket, address) = port.accept(&listener).unwrap();
-    assert_eq!(address, Some(peer.local_addr().unwrap()));
-    (socket, peer)
+    let accepted = port.accept(&listener).unwrap();
+    assert_eq!(accepted.peer, Address::Ip(peer.local_addr().unwrap()));
+    (accepted.socket, peer)
 }
 
 /// Loopback delivers at once, though in another context of the kernel.
@@ -147,7 +158,7 @@ fn received(bytes: &[u8]) -> Told {
 
 fn reset_of_the_peer(peer: TcpStream) {
     use std::os::fd::AsRawFd;
-    super::options::reset_on_close(peer.as_raw_fd());
+    super::unix::options::reset_on_close(peer.as_raw_fd());
     drop(peer);
     settle();
 }
@@ -241,7 +252,7 @@ fn a_key_that_is_gone_is_never_read<P: Port>() {
 
 fn a_notified_connection_is_told_and_not_read<P: Port>() {
     let mut scene = Scene::<P>::new();
-    scene.set(Reading::Notify(P::raw(&scene.socket)));
+    scene.set(Reading::Notify);
     scene.peer.write_all(b"hello").unwrap();
     assert_eq!(scene.read_within(1000), [Told::Readable]);
     let mut buffer = [0; 8];

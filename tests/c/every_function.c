@@ -5,21 +5,7 @@
 #include <string.h>
 #include <wharf.h>
 
-#define CHECK(condition)                                                          \
-  do {                                                                            \
-    if (!(condition)) {                                                           \
-      fprintf(stderr, "line %d: %s does not hold\n", __LINE__, #condition);       \
-      exit(1);                                                                    \
-    }                                                                             \
-  } while (0)
-#define OK(call)                                                                  \
-  do {                                                                            \
-    wharf_status status_ = (call);                                                \
-    if (status_ != WHARF_OK) {                                                    \
-      fprintf(stderr, "line %d: %s: %s\n", __LINE__, #call, wharf_status_name(status_)); \
-      exit(1);                                                                    \
-    }                                                                             \
-  } while (0)
+#include "check.h"
 
 /* What the callbacks of the caller-driven engine saw. */
 struct seen {

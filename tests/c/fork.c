@@ -9,13 +9,7 @@
 #include <unistd.h>
 #include <wharf.h>
 
-#define CHECK(condition)                                                          \
-  do {                                                                            \
-    if (!(condition)) {                                                           \
-      fprintf(stderr, "line %d: %s does not hold\n", __LINE__, #condition);       \
-      exit(1);                                                                    \
-    }                                                                             \
-  } while (0)
+#include "check.h"
 
 static void echo(void *context, wharf_conn conn, const uint8_t *data, size_t len) {
   (void)context;

@@ -8,14 +8,7 @@
 #include <string.h>
 #include <wharf.h>
 
-#define CHECK(condition)                                                    \
-  do {                                                                      \
-    if (!(condition)) {                                                     \
-      fprintf(stderr, "line %d: %s does not hold\n", __LINE__, #condition); \
-      exit(1);                                                              \
-    }                                                                       \
-  } while (0)
-#define OK(call) CHECK((call) == WHARF_OK)
+#include "check.h"
 
 #define TALKERS 3
 #define SENDERS 3

@@ -1,13 +1,13 @@
 //! What a C user does: install, build with pkg-config, run. Every example is run and its conversation checked, once
 //! plainly and once under valgrind.
 
-mod workshop;
+mod builds;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 
-use workshop::*;
+use builds::*;
 
 fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();

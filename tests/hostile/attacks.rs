@@ -1,5 +1,5 @@
-//! What hostile peers do. Each attack runs until it is told to stop, and tells how many blows it dealt; what it opened is
-//! closed when it returns. Failures of its own sockets are no failures of the server: they end one blow.
+//! What hostile peers do. Each attack runs until it is told to stop, and tells how many attempts it made; what it opened is
+//! closed when it returns. Failures of its own sockets are no failures of the server: they end one attempt.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -23,8 +23,8 @@ impl Attack<'_> {
     }
 
     /// The next of many source addresses, so that ports do not run out.
-    fn strike(&self, blow: u64) -> Option<TcpStream> {
-        connect_from(2 + (blow % 250) as u8, self.address, true).ok()
+    fn connect(&self, number: u64) -> Option<TcpStream> {
+        connect_from(2 + (number % 250) as u8, self.address, true).ok()
     }
 }
 
@@ -34,7 +34,7 @@ fn rest(time: Duration) {
 
 /// Half of them say nothing at all, and come again when they are thrown out; the other half say a byte now and then.
 pub fn slow_loris(attack: &Attack) -> u64 {
-    let mut blows = 0;
+    let mut attempts = 0;
     let mut peers: Vec<Option<TcpStream>> = (0..attack.size).map(|_| None).collect();
     while attack.is_on() {
         for (number, place) in peers.iter_mut().enumerate() {
@@ -45,13 +45,13 @@ pub fn slow_loris(attack: &Attack) -> u64 {
                 None => false,
             };
             if !is_there {
-                *place = attack.strike(number as u64);
+                *place = attack.connect(number as u64);
             }
-            blows += u64::from(drips || !is_there);
+            attempts += u64::from(drips || !is_there);
         }
         rest(Duration::from_millis(20));
     }
-    blows
+    attempts
 }
 
 /// Whether the server has ended or reset the connection; asks without waiting.
@@ -72,7 +72,7 @@ pub fn never_reads(attack: &Attack) -> u64 {
     while attack.is_on() {
         for (number, place) in peers.iter_mut().enumerate() {
             let Some(peer) = place else {
-                *place = attack.strike(number as u64);
+                *place = attack.connect(number as u64);
                 place.iter().for_each(|peer| peer.set_nonblocking(true).unwrap());
                 continue;
             };
@@ -90,7 +90,7 @@ pub fn never_reads(attack: &Attack) -> u64 {
 /// Writes and reads a byte at a time, and expects every one of them back in order.
 pub fn one_byte_at_a_time(attack: &Attack) -> u64 {
     let mut bytes = 0;
-    let mut peers: Vec<TcpStream> = (0..attack.size).map(|number| attack.strike(number as u64).unwrap()).collect();
+    let mut peers: Vec<TcpStream> = (0..attack.size).map(|number| attack.connect(number as u64).unwrap()).collect();
     peers.iter().for_each(|peer| peer.set_nodelay(true).unwrap());
     let mut place = 0u64;
     while attack.is_on() {
@@ -109,74 +109,74 @@ pub fn one_byte_at_a_time(attack: &Attack) -> u64 {
 
 /// Connects, sends something, and resets.
 pub fn reset_flood(attack: &Attack) -> u64 {
-    let mut blows = 0;
+    let mut attempts = 0;
     while attack.is_on() {
-        let Some(mut peer) = attack.strike(blows) else { continue };
+        let Some(mut peer) = attack.connect(attempts) else { continue };
         // Some before the server can have accepted, some in the middle of an answer.
-        if blows % 2 == 0 {
+        if attempts % 2 == 0 {
             let _ = peer.write_all(&[ECHO; 4096]);
         }
-        if blows % 4 == 0 {
+        if attempts % 4 == 0 {
             let _ = peer.read(&mut [0; 1]);
         }
         reset_on_drop(&peer);
-        blows += 1;
+        attempts += 1;
     }
-    blows
+    attempts
 }
 
 /// Connects far more than the server takes, and holds on to what it gets.
 pub fn connect_flood(attack: &Attack) -> u64 {
-    let mut blows = 0;
+    let mut attempts = 0;
     let mut peers: std::collections::VecDeque<TcpStream> = Default::default();
     while attack.is_on() {
-        match connect_from(2 + (blows % 250) as u8, attack.address, false) {
+        match connect_from(2 + (attempts % 250) as u8, attack.address, false) {
             Ok(peer) => peers.push_back(peer),
             Err(_) => rest(Duration::from_millis(1)),
         }
-        blows += 1;
+        attempts += 1;
         if peers.len() > attack.size {
             // The oldest that were let in stay, so that the server remains full; the newest go.
             peers.truncate(attack.size / 2);
             rest(Duration::from_millis(2));
         }
     }
-    blows
+    attempts
 }
 
 /// Ends its side and stays.
 pub fn half_close(attack: &Attack) -> u64 {
-    let mut blows = 0;
+    let mut attempts = 0;
     let mut peers = std::collections::VecDeque::new();
     while attack.is_on() {
-        let Some(mut peer) = attack.strike(blows) else { continue };
+        let Some(mut peer) = attack.connect(attempts) else { continue };
         let _ = peer.write_all(&[ECHO; 100]);
         let _ = peer.shutdown(Shutdown::Write);
         peers.push_back(peer);
-        blows += 1;
+        attempts += 1;
         if peers.len() > attack.size {
             peers.pop_front();
         }
     }
-    blows
+    attempts
 }
 
 /// Connects and closes.
 pub fn connect_and_close(attack: &Attack) -> u64 {
-    let mut blows = 0;
+    let mut attempts = 0;
     while attack.is_on() {
-        drop(attack.strike(blows));
-        blows += 1;
+        drop(attack.connect(attempts));
+        attempts += 1;
     }
-    blows
+    attempts
 }
 
 /// Speaks another protocol: bytes of chance, a TLS greeting, an HTTP request.
 pub fn garbage(attack: &Attack) -> u64 {
     let mut random = fastrand::Rng::with_seed(11);
-    let mut blows = 0;
+    let mut attempts = 0;
     while attack.is_on() {
-        let Some(mut peer) = attack.strike(blows) else { continue };
+        let Some(mut peer) = attack.connect(attempts) else { continue };
         let mut bytes = vec![0; random.usize(1..60_000)];
         random.fill(&mut bytes);
         bytes[0] &= 0x3F; // No greeting that the server's user knows.
@@ -186,9 +186,9 @@ pub fn garbage(attack: &Attack) -> u64 {
         let _ = peer.write_all(&bytes);
         // Until the server throws it out.
         while matches!(peer.read(&mut [0; 64]), Ok(1..)) {}
-        blows += 1;
+        attempts += 1;
     }
-    blows
+    attempts
 }
 
 /// As many connections at once as it may hold; each sends a byte, and gets it back, and stays until the end.
@@ -196,7 +196,7 @@ pub fn crowd(attack: &Attack) -> u64 {
     let begin = Instant::now();
     let mut peers: Vec<TcpStream> = Vec::with_capacity(attack.size);
     while peers.len() < attack.size {
-        match attack.strike(peers.len() as u64) {
+        match attack.connect(peers.len() as u64) {
             Some(mut peer) => {
                 peer.write_all(&[ECHO]).unwrap();
                 peers.push(peer);

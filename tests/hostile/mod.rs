@@ -11,6 +11,6 @@ pub mod honest;
 pub mod network;
 pub mod scenario;
 pub mod server;
+pub mod server_process;
 pub mod sockets;
-pub mod stage;
 pub mod watch;

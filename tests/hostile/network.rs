@@ -11,8 +11,8 @@ use super::echo::HOSE;
 use super::files::Files;
 use super::honest::{Honest, try_exchange};
 use super::scenario::{CLIENTS, Outcome};
+use super::server_process::ServerProcess;
 use super::sockets::Place;
-use super::stage::Stage;
 use super::watch::{Watch, wait_for};
 
 const SERVER_IP: [u8; 4] = [10, 77, 0, 1];
@@ -81,18 +81,18 @@ impl Drop for Wire {
     }
 }
 
-/// So many peers vanish; the server must find out and let them go, while honest clients on its own machine are served. None
-/// when there can be no namespaces. The report has `noticed_ms`: how long after the cut the last one was let go.
+/// So many peers vanish; the server must find out and close them, while honest clients on its own machine are served. None
+/// when there can be no namespaces. The report has `noticed_ms`: how long after the cut the last one was closed.
 pub fn vanish(port: u32, plan: &str, habit: Habit, count: usize, pause: Duration) -> Option<Outcome> {
     let wire = Wire::lay()?;
     let _files = Files::take(count as u64 + 300)?;
-    let stage_plan = format!("address=0.0.0.0:0 port={port} engine_connections=2048 {plan}");
-    let mut stage = Stage::start(&stage_plan, Some(&wire.server));
+    let server_plan = format!("address=0.0.0.0:0 port={port} engine_connections=2048 {plan}");
+    let mut process = ServerProcess::start(&server_plan, Some(&wire.server));
     let (inside, outside) =
         (Place { namespace: Some(wire.server.clone()) }, Place { namespace: Some(wire.peers.clone()) });
-    let own = SocketAddr::from(([127, 0, 0, 1], stage.address.port()));
-    let far = SocketAddr::from((SERVER_IP, stage.address.port()));
-    let before = stage.report();
+    let own = SocketAddr::from(([127, 0, 0, 1], process.address.port()));
+    let far = SocketAddr::from((SERVER_IP, process.address.port()));
+    let before = process.report();
     let mut watch = Watch::default();
     let honest = Honest::start(&inside, own, CLIENTS, pause);
     let peers: Vec<TcpStream> = outside.enter(|| (0..count).map(|_| TcpStream::connect(far).unwrap()).collect());
@@ -111,17 +111,17 @@ pub fn vanish(port: u32, plan: &str, habit: Habit, count: usize, pause: Duration
                 Habit::Asking => drop(scope.spawn(move || while try_exchange(&mut peer, number as u64, 0).is_ok() {})),
             }
         }
-        wait_for(&mut stage, "all are served", |report| {
+        wait_for(&mut process, "all are served", |report| {
             report.get("open") == (count + CLIENTS) as u64 && report.get("bytes_out") > 64 * count as u64
         });
         wire.cut();
         Instant::now()
     });
-    watch.look(&mut stage);
-    wait_for(&mut stage, "the vanished are let go", |report| report.get("open") == CLIENTS as u64);
+    watch.look(&mut process);
+    wait_for(&mut process, "the vanished are closed", |report| report.get("open") == CLIENTS as u64);
     let noticed = cut.elapsed();
     let (honest, took) = (honest.end(), begin.elapsed());
-    let mut report = watch.end(stage, &before);
+    let mut report = watch.end(process, &before);
     report.0.insert("noticed_ms".to_string(), noticed.as_millis() as u64);
-    Some(Outcome { honest, newcomers: Default::default(), blows: count as u64, took, report })
+    Some(Outcome { honest, newcomers: Default::default(), attempts: count as u64, took, report })
 }

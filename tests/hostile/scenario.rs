@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::attacks::{self, Attack};
 use super::files::Files;
 use super::honest::{Honest, Seen};
+use super::server_process::{Report, ServerProcess};
 use super::sockets::Place;
-use super::stage::{Report, Stage};
 use super::watch::{Watch, wait_for};
 use crate::common::{PATIENCE, WHARF_AT_LIMIT_REJECT, WHARF_AT_LIMIT_WAIT};
 
@@ -30,19 +30,19 @@ pub struct Scenario {
     /// Whether clients that come during the attack must be served, too.
     pub newcomers: bool,
     /// Done in the middle of the attack.
-    pub during: fn(&mut Stage),
+    pub during: fn(&mut ServerProcess),
     /// The counters that show the attack.
     pub shows: &'static [&'static str],
     pub expects: fn(&Report),
 }
 
-fn nothing(_: &mut Stage) {}
+fn nothing(_: &mut ServerProcess) {}
 
 /// A server without descriptors, until it has noticed three times.
-fn exhaust(stage: &mut Stage) {
-    stage.order("exhaust");
-    wait_for(stage, "accepting has backed off three times", |report| report.get("descriptor_exhaustions") >= 3);
-    stage.order("release");
+fn exhaust(process: &mut ServerProcess) {
+    process.order("exhaust");
+    wait_for(process, "accepting has backed off three times", |report| report.get("descriptor_exhaustions") >= 3);
+    process.order("release");
 }
 
 const QUIET: Scenario = Scenario {
@@ -195,36 +195,37 @@ pub const SCENARIOS: &[Scenario] = &[
 pub struct Outcome {
     pub honest: Seen,
     pub newcomers: Seen,
-    pub blows: u64,
+    pub attempts: u64,
     pub took: Duration,
     /// The last report, with `most_open` and `most_grown` of all of them.
     pub report: Report,
 }
 
-/// Plays a scenario, and asserts what must be true of it. Times are measured, and left to the caller. None when there are
+/// Runs a scenario, and asserts what must be true of it. Times are measured, and left to the caller. None when there are
 /// not enough descriptors for it.
-pub fn play(scenario: &Scenario, port: u32, time: Duration, pause: Duration, large: bool) -> Option<Outcome> {
+pub fn run(scenario: &Scenario, port: u32, time: Duration, pause: Duration, large: bool) -> Option<Outcome> {
     let size = if large { scenario.sizes.1 } else { scenario.sizes.0 };
     let _files = Files::take((scenario.attackers * size + 300) as u64)?;
     let place = Place::default();
-    let mut stage = Stage::start(&format!("address=127.0.0.1:0 port={port} {}", scenario.plan), None);
-    let before = stage.report();
-    let honest = Honest::start(&place, stage.address, CLIENTS, pause);
-    let newcomers =
-        scenario.newcomers.then(|| Honest::start_newcomers(&place, stage.address, pause.max(Duration::from_millis(5))));
+    let mut process = ServerProcess::start(&format!("address=127.0.0.1:0 port={port} {}", scenario.plan), None);
+    let before = process.report();
+    let honest = Honest::start(&place, process.address, CLIENTS, pause);
+    let newcomers = scenario
+        .newcomers
+        .then(|| Honest::start_newcomers(&place, process.address, pause.max(Duration::from_millis(5))));
     let stop = AtomicBool::new(false);
-    let attack = Attack { address: stage.address, stop: &stop, size };
+    let attack = Attack { address: process.address, stop: &stop, size };
     let begin = Instant::now();
     let mut watch = Watch::default();
-    let blows = std::thread::scope(|scope| {
+    let attempts = std::thread::scope(|scope| {
         // Attackers must end, whatever is found out meanwhile.
         let _stop = StopOnDrop(&stop);
         let attackers: Vec<_> =
             (0..scenario.attackers).map(|_| scope.spawn(|| (scenario.attack.unwrap())(&attack))).collect();
         let shown = |report: &Report| scenario.shows.iter().all(|counter| report.get(counter) > 0);
-        (scenario.during)(&mut stage);
+        (scenario.during)(&mut process);
         loop {
-            let report = watch.look(&mut stage);
+            let report = watch.look(&mut process);
             if begin.elapsed() >= time && shown(&report) && enough(scenario, &watch, size) {
                 break;
             }
@@ -237,13 +238,13 @@ pub fn play(scenario: &Scenario, port: u32, time: Duration, pause: Duration, lar
     let took = begin.elapsed();
     let newcomers = newcomers.map(Honest::end).unwrap_or_default();
     assert!(!scenario.newcomers || newcomers.messages() > 0, "nobody new was served");
-    wait_for(&mut stage, "only the honest are left", |report| report.get("open") == CLIENTS as u64);
+    wait_for(&mut process, "only the honest are left", |report| report.get("open") == CLIENTS as u64);
     let honest = honest.end();
     assert!(honest.messages() > CLIENTS as u64, "the honest were not served");
-    let report = watch.end(stage, &before);
+    let report = watch.end(process, &before);
     assert!(scenario.shows.iter().all(|counter| report.get(counter) > 0), "the attack does not show: {report:?}");
     (scenario.expects)(&report);
-    Some(Outcome { honest, newcomers, blows, took, report })
+    Some(Outcome { honest, newcomers, attempts, took, report })
 }
 
 /// A crowd must have been there as a whole.

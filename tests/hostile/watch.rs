@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::echo::MINE_BYTES;
 use super::honest::{exchange, try_exchange};
+use super::server_process::{Report, ServerProcess};
 use super::sockets::Place;
-use super::stage::{Report, Stage};
 use crate::common::PATIENCE;
 
 /// What a server's process may need beyond the footprint of its engine: stacks of its threads, what the allocator keeps, and
@@ -22,8 +22,8 @@ pub struct Watch {
 
 impl Watch {
     /// Looks at the server, which must be within its bounds.
-    pub fn look(&mut self, stage: &mut Stage) -> Report {
-        let mut report = stage.report();
+    pub fn look(&mut self, process: &mut ServerProcess) -> Report {
+        let mut report = process.report();
         self.most_open = self.most_open.max(report.get("open"));
         self.most_grown = self.most_grown.max(report.get("grown"));
         assert!(report.get("open") <= report.get("max_connections"), "{report:?}");
@@ -39,12 +39,12 @@ impl Watch {
     }
 
     /// Everybody has gone: everything is as it was before, and what was opened was closed. Ends the server.
-    pub fn end(&mut self, mut stage: Stage, before: &Report) -> Report {
+    pub fn end(&mut self, mut process: ServerProcess, before: &Report) -> Report {
         let as_before = |report: &Report| {
             ["open", "pool_blocks_in_use", "files"].iter().all(|key| report.get(key) == before.get(key))
         };
-        wait_for(&mut stage, "nothing is left", as_before);
-        let report = self.look(&mut stage);
+        wait_for(&mut process, "nothing is left", as_before);
+        let report = self.look(&mut process);
         for key in ["open", "queued_bytes", "pool_blocks_in_use", "files", "threads"] {
             assert_eq!(report.get(key), before.get(key), "{key}: {report:?}");
         }
@@ -62,8 +62,8 @@ impl Watch {
         assert_eq!(reasons.iter().map(|key| report.get(key)).sum::<u64>(), report.get("closed"), "{report:?}");
         // Not one permit was lost: as many as ever may be there are let in again (in a small server, where it is quick).
         let most = Some(report.get("max_connections")).filter(|most| *most <= 256).unwrap_or(0);
-        fill(stage.address, most as usize);
-        let end = stage.stop();
+        fill(process.address, most as usize);
+        let end = process.stop();
         assert_eq!(end.get("drops"), 1, "{end:?}");
         assert_eq!(end.get("opens"), end.get("closes"), "{end:?}");
         assert!(end.get("opens") >= report.get("opens") + most, "{end:?}");
@@ -90,10 +90,10 @@ fn fill(address: SocketAddr, most: usize) {
 }
 
 /// Waits until the server reports something.
-pub fn wait_for(stage: &mut Stage, what: &str, is_so: impl Fn(&Report) -> bool) -> Report {
+pub fn wait_for(process: &mut ServerProcess, what: &str, is_so: impl Fn(&Report) -> bool) -> Report {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let report = stage.report();
+        let report = process.report();
         if is_so(&report) {
             return report;
         }

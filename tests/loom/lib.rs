@@ -1,6 +1,6 @@
-//! The handshakes between threads, explored: every order of the steps of the threads is tried (up to a bound that a model
+//! The wake-up protocols between threads, explored: every order of the steps of the threads is tried (up to a bound that a model
 //! names), under the memory model of C11. The files of the library are compiled here with the locks and atomics of loom in
-//! place of those of the standard library, so what runs is the real code of the pool and of the handshakes. What cannot be
+//! place of those of the standard library, so what runs is the real code of the pool and of the wake-ups. What cannot be
 //! taken out of the engine is modelled, and the model names the functions that it stands for.
 //!
 //! Each promise has a twin in which the step or the ordering that it hangs on is taken away; the twin must fail.
@@ -20,10 +20,22 @@ pub mod port {
     }
 }
 
-#[path = "../../src/engine/handshakes.rs"]
-pub mod handshakes;
-#[path = "../../src/engine/send_queue.rs"]
+#[path = "../../src/engine/connection/place_waiters.rs"]
+pub mod place_waiters;
+#[path = "../../src/engine/connection/send_queue.rs"]
 pub mod send_queue;
+#[path = "../../src/engine/wake.rs"]
+pub mod wake;
+
+/// Where the files of the library look for it.
+pub mod engine {
+    pub use crate::wake;
+}
+
+/// What `Connections::give_back` and `Place` do when a place was given back.
+pub fn tell(waiters: &place_waiters::PlaceWaiters) {
+    waiters.tell();
+}
 
 /// Explores a model in which a thread is interrupted so many times at the most where it need not be; None: in every order.
 pub fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {

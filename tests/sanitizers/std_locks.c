@@ -15,7 +15,7 @@ void __tsan_release(void *address);
 #define WRAP_(name) __wrap_##name
 #define WRAP(name) WRAP_(name)
 
-/* Locks: what was done before the lock was let go is seen. The first word of each is the futex. */
+/* Locks: what was done before the lock was released is seen. The first word of each is the futex. */
 #define TAKES(name)                \
   void REAL(name)(void *lock);     \
   void WRAP(name)(void *lock);     \

@@ -1,4 +1,4 @@
-//! The handler of every server and client of a play. The context is the number of the endpoint.
+//! The handler of every server and client of a run. The context is the number of the endpoint.
 
 use std::ffi::c_void;
 

@@ -171,8 +171,8 @@ pub fn nothing_is_held() -> Option<String> {
     let counts = counts(engine)?;
     let pool = counts.blocks - counts.extra_blocks;
     let is_back = [pool, counts.blocks].contains(&counts.blocks_available);
-    let held = counts.places + counts.permits + counts.members + counts.dials + counts.timers + counts.starving;
-    if held == 0 && counts.stories == 0 && is_back && sim::engine_sockets() == 0 {
+    let held = counts.places + counts.permits + counts.members + counts.dials + counts.timers + counts.block_waiters;
+    if held == 0 && counts.tasks == 0 && is_back && sim::engine_sockets() == 0 {
         return None;
     }
     Some(format!("still held: {counts:?}, {} descriptors", sim::engine_sockets()))

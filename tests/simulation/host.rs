@@ -14,11 +14,11 @@ fn allows(kind: u32) -> bool {
     model(|model| model.plan.actions & kind != 0)
 }
 
-/// A number below `most` from the dice of the steps or of the callbacks.
+/// A number below `most` from the random numbers of the steps or of the callbacks.
 pub fn roll(most: usize) -> usize {
     model(|model| {
-        let dice = if model.depth > 0 { &mut model.moods } else { &mut model.dice };
-        dice.usize(0..most.max(1))
+        let random = if model.depth > 0 { &mut model.callback_random } else { &mut model.random };
+        random.usize(0..most.max(1))
     })
 }
 

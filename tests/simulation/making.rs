@@ -9,9 +9,9 @@ use wharf::status::*;
 use crate::callbacks;
 use crate::common;
 use crate::host::{is_sane, one_in, roll};
-use crate::model::{Endpoint, call, model};
+use crate::model::{Endpoint, Pauses, call, model};
 
-/// How many servers and clients a play has at the most.
+/// How many servers and clients a run has at the most.
 const MOST_ENDPOINTS: usize = 12;
 
 fn enter(endpoint: Endpoint) {
@@ -50,10 +50,10 @@ pub fn make_server() {
             is_pull,
             limit: limit as usize,
             max_connections,
-            reconnect_min_ms: 0,
+            pauses: Pauses::default(),
+            is_stopped: false,
             is_destroyed: false,
             is_dropped: false,
-            ended_ms: None,
             address,
         });
         start(number);
@@ -103,6 +103,7 @@ pub fn make_client() {
     if !one_in(3) {
         config.reconnect_min_ms = roll(300) as u32 + 1;
         config.reconnect_max_ms = config.reconnect_min_ms + roll(3_000) as u32;
+        config.reconnect_stable_ms = roll(3_000) as u32 + 1;
         config.reconnect_attempts = if one_in(2) { 0 } else { roll(5) as u32 + 1 };
     }
     let (limit, timeouts) = connection_knobs();
@@ -120,10 +121,15 @@ pub fn make_client() {
             is_pull,
             limit: limit as usize,
             max_connections: 1,
-            reconnect_min_ms: config.reconnect_min_ms.into(),
+            pauses: Pauses {
+                min_ms: config.reconnect_min_ms.into(),
+                max_ms: config.reconnect_max_ms.into(),
+                stable_ms: config.reconnect_stable_ms.into(),
+                ..Pauses::default()
+            },
+            is_stopped: false,
             is_destroyed: false,
             is_dropped: false,
-            ended_ms: None,
             address,
         });
         start(number);
@@ -139,8 +145,14 @@ pub fn start(number: usize) {
         }
     });
     is_sane(&format!("endpoint {number}: start"), status);
-    if status == WHARF_OK && !is_server {
-        model(|model| model.endpoints[number].ended_ms = None);
+    if status == WHARF_OK {
+        model(|model| {
+            let endpoint = &mut model.endpoints[number];
+            endpoint.is_stopped = false;
+            if !is_server {
+                endpoint.pauses.begin(sim::now_ms());
+            }
+        });
     }
 }
 
@@ -150,6 +162,15 @@ pub fn stop(number: usize) {
     let status =
         call(|| unsafe { if is_server { wharf_server_stop(handle, drain_ms) } else { wharf_client_stop(handle) } });
     is_sane(&format!("endpoint {number}: stop within {drain_ms}"), status);
+    note_stopped(number);
+}
+
+/// What still comes for its connections is thrown away, as it is for those that were closed.
+fn note_stopped(number: usize) {
+    model(|model| {
+        model.endpoints[number].is_stopped = true;
+        model.conns.iter_mut().filter(|conn| conn.endpoint == number).for_each(|conn| conn.is_stopped = true);
+    });
 }
 
 pub fn destroy(number: usize) {
@@ -157,6 +178,7 @@ pub fn destroy(number: usize) {
     let status =
         call(|| unsafe { if is_server { wharf_server_destroy(handle) } else { wharf_client_destroy(handle) } });
     is_sane(&format!("endpoint {number}: destroy"), status);
+    note_stopped(number);
     if status == WHARF_OK {
         model(|model| {
             model.endpoints[number].is_destroyed = true;

@@ -12,14 +12,14 @@ use wharf::status::*;
 
 use crate::common;
 use crate::plan::Plan;
-pub use crate::records::{Conn, Endpoint, Stream};
+pub use crate::records::{Conn, Endpoint, Pauses, Stream};
 
-/// Everything that is known of a play.
+/// Everything that is known of a run.
 pub struct Model {
     pub plan: Plan,
-    pub dice: Rng,
+    pub random: Rng,
     /// For what callbacks do.
-    pub moods: Rng,
+    pub callback_random: Rng,
     pub engine: wharf_engine,
     pub is_destroyed: bool,
     pub receive_buffer_bytes: usize,
@@ -54,7 +54,7 @@ pub fn begin(model: Model) {
 
 /// Calls with this thread's model; nothing of the engine may be called meanwhile.
 pub fn model<R>(call: impl FnOnce(&mut Model) -> R) -> R {
-    MODEL.with(|model| call(model.borrow_mut().as_mut().expect("a play is under way")))
+    MODEL.with(|model| call(model.borrow_mut().as_mut().expect("a run is under way")))
 }
 
 /// What is wrong is kept; the first is the one that counts.
@@ -70,7 +70,7 @@ pub fn call<R>(call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Notes a line of the story, when it is told.
+/// Notes a line of the trace, where one is kept.
 macro_rules! note {
     ($($part:tt)*) => { $crate::model::model(|model| model.note(format_args!($($part)*))) };
 }
@@ -158,6 +158,9 @@ impl Model {
         if self.conns[place].is_closed {
             self.fail(format!("{what} after on_close"));
         }
+        if self.conns[place].must_end && !["on_receive", "on_sent", "on_close"].contains(&what) {
+            self.fail(format!("{what} after on_receive while paused"));
+        }
         if self.conns[place].endpoint != endpoint {
             self.fail(format!("{what} went to the handler of another endpoint"));
         }
@@ -200,6 +203,8 @@ impl Model {
             reason: WHARF_OK,
             closing: 0,
             is_paused: false,
+            must_end: false,
+            is_stopped: self.endpoints[endpoint].is_stopped,
             has_ended: false,
             owed_writable: false,
             may_be_writable: false,
@@ -212,12 +217,9 @@ impl Model {
     fn attempted(&mut self, endpoint: usize, reason: wharf_status) {
         let now_ms = sim::now_ms();
         let client = &mut self.endpoints[endpoint];
-        let (before, min_ms) = (client.ended_ms.take(), client.reconnect_min_ms);
-        if let Some(before) = before.filter(|_| reason != WHARF_E_STOPPED) {
-            if now_ms + 1 < before + min_ms / 2 {
-                let gap = now_ms - before;
-                self.fail(format!("a client tried again after {gap} ms; the pause is at least {} ms", min_ms / 2));
-            }
+        let too_soon = client.pauses.attempted(now_ms).filter(|_| reason != WHARF_E_STOPPED);
+        if let Some((gap, least)) = too_soon {
+            self.fail(format!("a client tried again after {gap} ms; the pause is at least {least} ms"));
         }
     }
 
@@ -227,9 +229,8 @@ impl Model {
         let (link, end, bytes) = (conn.link, conn.end, data.len());
         let (is_paused, is_closing, has_ended) = (conn.is_paused, conn.closing >= 2, conn.has_ended);
         self.note(format_args!("conn {place}: {bytes} bytes received"));
-        if is_paused {
-            self.fail("on_receive while paused");
-        }
+        // What came before the end is told before it, paused or not.
+        self.conns[place].must_end |= is_paused;
         if is_closing {
             self.fail("on_receive after the connection was closed");
         }
@@ -296,7 +297,7 @@ impl Model {
             conn.is_closed = true;
             conn.reason = reason;
         }
-        self.endpoints[endpoint].ended_ms = Some(sim::now_ms());
+        self.endpoints[endpoint].pauses.ended(sim::now_ms(), handle == 0);
     }
 
     fn close_is_right(&mut self, place: usize, reason: wharf_status, bytes_out: Option<u64>) {
@@ -314,6 +315,11 @@ impl Model {
         }
         if reason == WHARF_OK && closing <= 2 && bytes_out != taken {
             self.fail(format!("closed with FLUSH and WHARF_OK, but {} bytes never left", taken - bytes_out));
+        }
+        let is_pull = self.endpoints[self.conns[place].endpoint].is_pull;
+        let is_asked = closing >= 2 || self.conns[place].is_stopped || self.is_destroyed;
+        if reason == WHARF_E_RESET && !is_asked && !is_pull && sim::unread_at_close(link, end) > 0 {
+            self.fail(format!("{} bytes that came before a reset were not told", sim::unread_at_close(link, end)));
         }
         if reason == WHARF_E_END_OF_STREAM {
             self.ended(link, 1 - end);

@@ -27,7 +27,7 @@ struct Scripted {
 
 /// All of them.
 pub struct Peers {
-    dice: Rng,
+    random: Rng,
     peers: Vec<Scripted>,
     listeners: Vec<Peer>,
     /// How many more may dial.
@@ -38,17 +38,17 @@ pub struct Peers {
 impl Peers {
     pub fn new(seed: u64, count: u32, actions: u32) -> Peers {
         let listeners = LISTENERS.iter().filter_map(|address| Peer::listen(address.parse().unwrap(), 4).ok()).collect();
-        let dice = Rng::with_seed(seed ^ 0x7065_6572);
-        Peers { dice, peers: Vec::new(), listeners, left: count, parts: actions & PARTINGS != 0 }
+        let random = Rng::with_seed(seed ^ 0x7065_6572);
+        Peers { random, peers: Vec::new(), listeners, left: count, parts: actions & PARTINGS != 0 }
     }
 
     fn enter(&mut self, peer: Peer, end: usize) {
-        let to_send = match self.dice.u8(0..4) {
+        let to_send = match self.random.u8(0..4) {
             0 => 0,
-            1 | 2 => self.dice.usize(1..2_000),
-            _ => self.dice.usize(1..40_000),
+            1 | 2 => self.random.usize(1..2_000),
+            _ => self.random.usize(1..40_000),
         };
-        let reads_one_in = [1, 2, 4, 12, 60][self.dice.usize(0..5)];
+        let reads_one_in = [1, 2, 4, 12, 60][self.random.usize(0..5)];
         let is_connected = end == 1;
         self.peers.push(Scripted { peer, end, is_connected, has_ended: false, saw_end: false, to_send, reads_one_in });
     }
@@ -59,8 +59,8 @@ impl Peers {
             return;
         }
         self.left -= 1;
-        let to: SocketAddr = addresses[self.dice.usize(0..addresses.len())].parse().unwrap();
-        let from = SocketAddr::from(([10, 0, 0, self.dice.u8(1..4)], 0));
+        let to: SocketAddr = addresses[self.random.usize(0..addresses.len())].parse().unwrap();
+        let from = SocketAddr::from(([10, 0, 0, self.random.u8(1..4)], 0));
         if let Ok(peer) = Peer::connect(from, to) {
             note!("peer dials {to}: link {}", peer.link());
             self.enter(peer, 0);
@@ -82,8 +82,8 @@ impl Peers {
         if self.peers.is_empty() {
             return;
         }
-        let place = self.dice.usize(0..self.peers.len());
-        let reads = self.dice.u8(0..self.peers[place].reads_one_in) == 0;
+        let place = self.random.usize(0..self.peers.len());
+        let reads = self.random.u8(0..self.peers[place].reads_one_in) == 0;
         if !self.act_as(place, reads) {
             self.peers.swap_remove(place);
         }
@@ -91,22 +91,22 @@ impl Peers {
 
     /// False: it is gone.
     fn act_as(&mut self, place: usize, reads: bool) -> bool {
-        let Peers { dice, peers, parts, .. } = self;
+        let Peers { random, peers, parts, .. } = self;
         let one = &mut peers[place];
         if !one.is_connected {
             match one.peer.is_connected() {
                 Ok(true) => one.is_connected = true,
-                Ok(false) => return !(*parts && dice.u8(..) == 0),
+                Ok(false) => return !(*parts && random.u8(..) == 0),
                 Err(_) => return false,
             }
         }
-        if reads && !one.read(dice.usize(1..6_000)) {
+        if reads && !one.read(random.usize(1..6_000)) {
             return false;
         }
-        if one.to_send > 0 && dice.bool() && !one.has_ended {
-            let len = dice.usize(1..=one.to_send.min(3_000));
+        if one.to_send > 0 && random.bool() && !one.has_ended {
+            let len = random.usize(1..=one.to_send.min(3_000));
             let mut data = vec![0; len];
-            dice.fill(&mut data);
+            random.fill(&mut data);
             if !one.send(&data) {
                 return false;
             }
@@ -114,7 +114,7 @@ impl Peers {
         if !*parts {
             return true;
         }
-        match dice.u8(..) {
+        match random.u8(..) {
             0..3 if !one.has_ended => {
                 note!("peer of link {} ends", one.peer.link());
                 one.has_ended = one.peer.end().is_ok();

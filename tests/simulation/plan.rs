@@ -1,4 +1,4 @@
-//! What a seed plays: how much of everything, with which faults. A plan can be made smaller while it still fails.
+//! What a seed runs: how much of everything, with which faults. A plan can be made smaller while it still fails.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub const SLOW: u32 = 1 << 9;
 pub const PARTINGS: u32 = 1 << 10;
 pub const ACTIONS: u32 = (1 << 11) - 1;
 
-/// One play.
+/// One run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -38,29 +38,29 @@ pub struct Plan {
 impl Plan {
     /// All that a seed means.
     pub fn of(seed: u64) -> Plan {
-        let mut dice = Rng::with_seed(seed ^ 0x706c_616e);
+        let mut random = Rng::with_seed(seed ^ 0x706c_616e);
         let mut enabled = 0;
-        if dice.u8(0..8) > 0 {
+        if random.u8(0..8) > 0 {
             for class in 0..CLASSES {
-                enabled |= u32::from(dice.bool()) << class;
+                enabled |= u32::from(random.bool()) << class;
             }
         }
         let mut actions = ACTIONS;
         for kind in 0..11 {
-            if dice.u8(0..8) == 0 {
+            if random.u8(0..8) == 0 {
                 actions &= !(1 << kind);
             }
         }
-        if dice.u8(0..8) > 0 {
+        if random.u8(0..8) > 0 {
             actions &= !DESTROY;
         }
-        let steps = if dice.u8(0..16) == 0 { dice.u32(400..1_200) } else { dice.u32(20..400) };
-        Plan { seed, steps, peers: dice.u32(0..=24), faults: enabled, actions }
+        let steps = if random.u8(0..16) == 0 { random.u32(400..1_200) } else { random.u32(20..400) };
+        Plan { seed, steps, peers: random.u32(0..=24), faults: enabled, actions }
     }
 
     /// How often each class of faults occurs, of 65,536 occasions.
     pub fn odds(&self) -> [u16; CLASSES] {
-        let mut dice = Rng::with_seed(self.seed ^ 0x6f64_6473);
+        let mut random = Rng::with_seed(self.seed ^ 0x6f64_6473);
         std::array::from_fn(|class| {
             let most = match 1 << class {
                 faults::RESET | faults::VANISH | faults::EXHAUSTION => 1_500,
@@ -68,7 +68,7 @@ impl Plan {
                 faults::ACCEPT | faults::CONNECT | faults::RESOLVER => 20_000,
                 _ => 30_000,
             };
-            dice.u16(100..most)
+            random.u16(100..most)
         })
     }
 
@@ -115,7 +115,7 @@ pub fn number(name: &str) -> Option<u64> {
 }
 
 impl fmt::Display for Plan {
-    /// The line that plays it again.
+    /// The line that runs it again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = Plan::of(self.seed);
         write!(f, "make sim SEED={}", self.seed)?;

@@ -1,4 +1,4 @@
-//! Single stories in the simulated world: what a test on real sockets would wait weeks for, or meet once in a thousand runs.
+//! Single scenarios in the simulated world: what a test on real sockets would wait weeks for, or meet once in a thousand runs.
 
 use std::net::SocketAddr;
 
@@ -59,12 +59,14 @@ fn a_client_that_is_stopped_before_on_open_ends_although_its_peer_never_does() {
     while client.stats().connected == 0 {
         turn(&engine, 10);
     }
-    let _silent = listener.accept().unwrap();
+    let silent = listener.accept().unwrap();
     assert_eq!(opens(&recorder.events()), []);
     client.stop();
     turns(&engine, 50);
     assert_eq!(closes(&recorder.events()), [(0, WHARF_E_STOPPED)]);
     assert_eq!((client.stats().open, sim::engine_sockets()), (0, 0));
+    // Thrown away with a reset, so that its local port is free at once.
+    assert_eq!(silent.receive(&mut [0; 8]).unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
 }
 
 #[test]

@@ -27,11 +27,12 @@ fn every_form_is_read_and_printed_as_it_is_read_back() {
         assert_eq!(listen(text), printed);
         assert_eq!(listen(printed), printed);
     }
-    assert_eq!(Address::Unix("@x".into()).to_string(), "unix:./@x");
+    assert_eq!(Address::Unix("@x".into()).to_string(), "unix:\\x40x");
     assert_eq!(Address::UnixUnnamed.to_string(), "unix:");
     assert_eq!(Address::Ip("[::ffff:192.0.2.1]:80".parse().unwrap()).to_string(), "192.0.2.1:80");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_scope_may_be_the_name_of_an_interface() {
     // SAFETY: the buffer has the size that if_indextoname asks for.
@@ -49,6 +50,44 @@ fn a_scope_may_be_the_name_of_an_interface() {
 fn abstract_names_are_read_on_linux() {
     assert_eq!(Address::parse_listen("unix:@x").unwrap(), Address::UnixAbstract(b"x".to_vec()));
     assert_eq!(listen("unix:@x"), "unix:@x");
+}
+
+#[test]
+fn every_name_of_a_unix_socket_is_printed_as_it_is_read_back() {
+    let long = vec![0xff; UNIX_PATH_MAX];
+    for (name, printed) in [
+        (&b"/run/x y.sock"[..], "/run/x y.sock"),
+        ("/run/bücher".as_bytes(), "/run/bücher"),
+        (b"/run/\xff\xfe", "/run/\\xff\\xfe"),
+        (b"/a\nb\x7f", "/a\\x0ab\\x7f"),
+        ("/\u{85}".as_bytes(), "/\\xc2\\x85"),
+        (b"/a\\b\\x4\\xgg\\", "/a\\b\\x4\\xgg\\"),
+        (b"/a\\x41", "/a\\x5cx41"),
+        (b"/\\\xffx41", "/\\\\xffx41"),
+        (b"@x@", "\\x40x@"),
+        (b"\\x40", "\\x5cx40"),
+        (&long, &"\\xff".repeat(UNIX_PATH_MAX)),
+    ] {
+        let path = Address::Unix(path_of(name.to_vec()));
+        assert_eq!(path.to_string(), format!("unix:{printed}"));
+        assert_eq!(Address::parse_listen(&path.to_string()), Ok(path.clone()));
+        assert_eq!(Target::parse(&path.to_string()), Ok(Target::Address(path)));
+    }
+    assert_eq!(Address::parse_listen("unix:/\\xFF"), Ok(Address::Unix(path_of(b"/\xff".to_vec()))));
+    assert!(listen("unix:/a\\x00b").contains("zero byte"));
+    let long = format!("unix:/{}", "\\xff".repeat(UNIX_PATH_MAX));
+    assert!(listen(&long).contains(&format!("{} bytes are too long", UNIX_PATH_MAX + 1)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn every_abstract_name_is_printed_as_it_is_read_back() {
+    for name in [&b"x"[..], b"@x", b"x\0\0y\0", b"\0", b"\xff\n", b"a\\x00", &[0; UNIX_PATH_MAX]] {
+        let address = Address::UnixAbstract(name.to_vec());
+        let text = address.to_string();
+        assert!(!text.contains(char::is_control));
+        assert_eq!(Address::parse_listen(&text), Ok(address));
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::faults::CLASSES;
-use super::network::Holder;
-use super::{FIRST_PORT, clock, world};
+use super::link::Holder;
+use super::{clock, world};
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct Setup {
     pub descriptor_limit: u32,
     /// The most that the kernel's buffers of a socket hold, sending and receiving: at least 1 byte.
     pub rooms: (usize, usize),
-    /// What the resolver knows; port 0 means the port that was asked for.
+    /// What the resolver knows; port 0 means the port that the user named.
     pub names: Vec<(String, Vec<SocketAddr>)>,
 }
 
@@ -23,9 +23,9 @@ pub struct Setup {
 pub fn begin(setup: &Setup) {
     world::begin(setup.seed);
     world::with(|world| {
-        world.descriptor_limit = setup.descriptor_limit;
+        world.descriptors.limit = setup.descriptor_limit;
         world.rooms = setup.rooms;
-        world.names = setup.names.iter().cloned().collect();
+        world.resolver.names = setup.names.iter().cloned().collect();
     });
 }
 
@@ -36,7 +36,7 @@ pub fn set_faults(enabled: u32, odds: [u16; CLASSES]) {
 
 /// How many descriptors the engines may have from now on.
 pub fn set_descriptor_limit(limit: u32) {
-    world::with(|world| world.descriptor_limit = limit);
+    world::with(|world| world.descriptors.limit = limit);
 }
 
 /// Milliseconds that have passed in this world.
@@ -64,7 +64,7 @@ pub fn run_ms(ms: u64) {
 
 /// Descriptors that engines have open.
 pub fn engine_sockets() -> u32 {
-    world::with(|world| world.engine_sockets)
+    world::with(|world| world.descriptors.open)
 }
 
 /// Bytes that have arrived anywhere, read or not.
@@ -74,12 +74,7 @@ pub fn bytes_moved() -> u64 {
 
 /// After so many more waits an engine counts as stuck, and this is called inside the next one.
 pub fn set_patience(waits: u64, when_stuck: fn()) {
-    world::with(|world| (world.waits_left, world.when_stuck) = (waits, Some(when_stuck)));
-}
-
-/// The connect that came from this port: the number that [`Peer::link`] gives for its other end.
-pub fn link_of(port: u16) -> Option<u32> {
-    port.checked_sub(FIRST_PORT).map(u32::from)
+    world::with(|world| world.patience = world::Patience { waits_left: waits, when_stuck: Some(when_stuck) });
 }
 
 /// Whether nothing gets through a link any more.
@@ -90,6 +85,11 @@ pub fn is_cut(link: u32) -> bool {
 /// Whether a socket is open at this end of a link.
 pub fn is_open(link: u32, end: usize) -> bool {
     world::with(|world| matches!(world.links[link as usize].ends[end].holder, Holder::Socket(_)))
+}
+
+/// Bytes that had arrived at this end of a link and were not read when its socket was closed.
+pub fn unread_at_close(link: u32, end: usize) -> usize {
+    world::with(|world| world.links[link as usize].ends[end].unread)
 }
 
 /// Whether a FIN arrived at this end of a link.

@@ -1,5 +1,7 @@
-//! What goes wrong, and how often. Each class of faults has its own dice, so that switching one class off leaves the others
-//! as they were for as long as possible: that is what makes shrinking work.
+//! What goes wrong, and how often. Each class of faults has random numbers of its own, so that switching one class off
+//! leaves the others as they were for as long as possible: that is what makes shrinking work.
+
+use std::io;
 
 use fastrand::Rng;
 
@@ -35,19 +37,19 @@ pub const CLASSES: usize = 13;
 /// All of them.
 pub const ALL: u32 = (1 << CLASSES) - 1;
 
-/// The dice of a world.
+/// The faults of a world.
 pub struct Faults {
     enabled: u32,
     /// Of 65,536 occasions, how many.
     odds: [u16; CLASSES],
-    dice: [Rng; CLASSES],
+    random: [Rng; CLASSES],
 }
 
 impl Faults {
     /// No fault, until [`Faults::set`].
     pub(super) fn new(seed: u64) -> Faults {
-        let dice = std::array::from_fn(|class| Rng::with_seed(seed ^ ((class as u64 + 1) << 48)));
-        Faults { enabled: 0, odds: [0; CLASSES], dice }
+        let random = std::array::from_fn(|class| Rng::with_seed(seed ^ ((class as u64 + 1) << 48)));
+        Faults { enabled: 0, odds: [0; CLASSES], random }
     }
 
     /// Chooses which classes occur, and how often each.
@@ -63,11 +65,16 @@ impl Faults {
             return false;
         }
         let place = class.trailing_zeros() as usize;
-        self.dice[place].u16(..) < self.odds[place]
+        self.random[place].u16(..) < self.odds[place]
     }
 
-    /// The dice of a class, for what follows a hit.
-    pub(super) fn dice(&mut self, class: u32) -> &mut Rng {
-        &mut self.dice[class.trailing_zeros() as usize]
+    /// The random numbers of a class, for what follows a hit.
+    pub(super) fn random(&mut self, class: u32) -> &mut Rng {
+        &mut self.random[class.trailing_zeros() as usize]
     }
+}
+
+/// The error of this number.
+pub(super) fn error(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
 }

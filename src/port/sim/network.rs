@@ -1,112 +1,15 @@
 //! The network between the sockets: handshakes, bytes on their way, FIN, RST, peers that are no longer there.
-//!
-//! A link has two ends, 0 the dialler and 1 the listener, and a pipe from each to the other: what the sender's kernel
-//! holds, and what has arrived and was not read yet.
-
-use std::collections::VecDeque;
-use std::io;
-use std::net::SocketAddr;
 
 use super::clock::{Event, MS, SECOND};
 use super::faults;
+use super::hosts::{REFUSES, SILENT, UNREACHABLE};
+use super::link::{Holder, Link};
 use super::world::World;
-use super::{REFUSES, SILENT, UNREACHABLE};
 
 /// How long a kernel tries to reach a peer that does not answer (tcp(7), tcp_retries2, about).
 const GIVE_UP_NS: u64 = 900 * SECOND;
 /// How often a SYN is repeated (tcp(7), tcp_syn_retries).
 const SYN_RETRIES: u8 = 6;
-
-/// What is at an end of a link.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Holder {
-    /// The listening side, before the SYN arrived.
-    Nobody,
-    /// It waits in the backlog of this listener.
-    Backlog(u32),
-    /// A socket.
-    Socket(u32),
-    /// It was a socket, and is closed.
-    Gone,
-}
-
-pub(super) struct End {
-    pub holder: Holder,
-    pub address: SocketAddr,
-    /// The dialler has no answer yet.
-    pub connecting: bool,
-    /// SO_ERROR.
-    pub error: Option<i32>,
-    /// A reset was received, or the kernel gave up: nothing goes either way any more.
-    pub dead: bool,
-    /// Sending was shut down.
-    pub fin: bool,
-    /// A send found no room: the sender is owed an edge (SOCK_NOSPACE).
-    pub no_space: bool,
-    pub gives_up: bool,
-    pub keepalive_ns: u64,
-}
-
-#[derive(Default)]
-pub(super) struct Pipe {
-    pub outgoing: VecDeque<u8>,
-    pub arrived: VecDeque<u8>,
-    pub fin_arrived: bool,
-    /// A delivery is on the agenda.
-    pub scheduled: bool,
-    /// Bytes of it were thrown away: no end of it will ever arrive.
-    is_broken: bool,
-}
-
-impl Pipe {
-    pub(super) fn throw_away(&mut self) {
-        self.outgoing.clear();
-        self.is_broken = true;
-    }
-}
-
-pub(super) struct Link {
-    pub ends: [End; 2],
-    /// The pipe from each end to the other.
-    pub pipes: [Pipe; 2],
-    pub send_room: usize,
-    pub receive_room: usize,
-    pub latency_ns: u64,
-    /// Nothing gets through any more.
-    pub cut: bool,
-}
-
-impl Link {
-    pub(super) fn new(from: SocketAddr, to: SocketAddr) -> Link {
-        let end = |address| End {
-            holder: Holder::Nobody,
-            address,
-            connecting: false,
-            error: None,
-            dead: false,
-            fin: false,
-            no_space: false,
-            gives_up: false,
-            keepalive_ns: 0,
-        };
-        Link {
-            ends: [end(from), end(to)],
-            pipes: [Pipe::default(), Pipe::default()],
-            send_room: 4096,
-            receive_room: 4096,
-            latency_ns: 0,
-            cut: false,
-        }
-    }
-
-    fn is_gone(&self, end: usize) -> bool {
-        self.ends[end].holder == Holder::Gone
-    }
-}
-
-pub(super) fn error(code: i32) -> io::Error {
-    io::Error::from_raw_os_error(code)
-}
 
 impl World {
     /// What is due happens.
@@ -120,16 +23,23 @@ impl World {
                 Event::Reset { link, end } => self.reset_arrives(link, end.into(), libc::ECONNRESET),
                 Event::GiveUp { link, end } => self.reset_arrives(link, end.into(), libc::ETIMEDOUT),
                 Event::Edge { raw, serial } => self.edge_if(raw, serial),
-                Event::Resolved { number } => self.resolved(number),
+                Event::Resolved { number } => self.resolver.resolved(number),
             }
         }
+    }
+
+    /// Begins to resolve a name; gives the number of the resolution.
+    pub(super) fn resolve(&mut self, host: &str) -> u32 {
+        let (number, in_ns) = self.resolver.begin(host, &mut self.random, &mut self.faults);
+        self.clock.enter(in_ns, Event::Resolved { number });
+        number
     }
 
     fn latency(&mut self, link: u32) -> u64 {
         let latency_ns = self.links[link as usize].latency_ns;
         match self.faults.hits(faults::SEGMENTS) {
-            true => latency_ns + self.faults.dice(faults::SEGMENTS).u64(0..400 * MS),
-            false => latency_ns + self.dice.u64(0..=latency_ns / 4),
+            true => latency_ns + self.faults.random(faults::SEGMENTS).u64(0..400 * MS),
+            false => latency_ns + self.random.u64(0..=latency_ns / 4),
         }
     }
 
@@ -141,7 +51,7 @@ impl World {
             ip if ip == SILENT => libc::ETIMEDOUT,
             _ if self.faults.hits(faults::CONNECT) => {
                 let codes = [libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ETIMEDOUT];
-                codes[self.faults.dice(faults::CONNECT).usize(0..codes.len())]
+                codes[self.faults.random(faults::CONNECT).usize(0..codes.len())]
             }
             _ => 0,
         };
@@ -210,7 +120,9 @@ impl World {
         if pipe.scheduled || pipe.is_broken || l.cut || !(has_bytes || has_fin) {
             if l.cut && !l.ends[from].gives_up {
                 l.ends[from].gives_up = true;
-                self.clock.enter(GIVE_UP_NS, Event::GiveUp { link, end: from as u8 });
+                // With keepalive, bytes under way have the same time as probes (TCP_USER_TIMEOUT).
+                let in_ns = if l.ends[from].keepalive_ns > 0 { l.ends[from].keepalive_ns } else { GIVE_UP_NS };
+                self.clock.enter(in_ns, Event::GiveUp { link, end: from as u8 });
             }
             return;
         }
@@ -248,7 +160,7 @@ impl World {
         }
         let most = l.pipes[from].outgoing.len().min(l.receive_room - l.pipes[from].arrived.len().min(l.receive_room));
         let count = match most > 1 && self.faults.hits(faults::SEGMENTS) {
-            true => self.faults.dice(faults::SEGMENTS).usize(1..=most),
+            true => self.faults.random(faults::SEGMENTS).usize(1..=most),
             false => most,
         };
         let l = &mut self.links[link as usize];

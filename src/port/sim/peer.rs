@@ -3,8 +3,10 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
+use super::faults::error;
+use super::hosts::link_of;
+use super::sockets::SimSocket;
 use super::world;
-use super::{SimSocket, network};
 use crate::port::StreamOptions;
 
 /// A socket outside of every engine.
@@ -35,7 +37,7 @@ impl Peer {
     pub fn accept(&self) -> io::Result<Peer> {
         world::with(|world| {
             let (raw, from) = world.accept(self.socket.0)?;
-            let link = super::link_of(from.port()).ok_or_else(|| network::error(libc::EINVAL))?;
+            let link = link_of(from.port()).ok_or_else(|| error(libc::EINVAL))?;
             Ok(Peer { socket: SimSocket(raw), link })
         })
     }
@@ -52,7 +54,7 @@ impl Peer {
             if end.connecting {
                 return Ok(false);
             }
-            end.error.map_or(Ok(true), |code| Err(network::error(code)))
+            end.error.map_or(Ok(true), |code| Err(error(code)))
         })
     }
 

@@ -3,10 +3,9 @@
 use std::io;
 
 use super::clock::{Event, MS, SECOND};
-use super::faults;
-use super::network::Holder;
-use super::sockets::{Kind, Socket};
-use super::world::World;
+use super::faults::{self, error};
+use super::link::Holder;
+use super::world::{Kind, Poll, Socket, Watch, World};
 
 pub(super) const IN: u32 = 1;
 pub(super) const OUT: u32 = 2;
@@ -14,30 +13,21 @@ pub(super) const ERROR: u32 = 4;
 pub(super) const HANG_UP: u32 = 8;
 pub(super) const PEER_ENDED: u32 = 16;
 
-/// A socket's entry in an epoll.
-pub(super) struct Watch {
-    poll: u32,
-    key: u64,
-    is_level: bool,
-    is_ready: bool,
-}
-
-/// An epoll: the sockets that something happened to.
-#[derive(Default)]
-pub(super) struct Poll {
-    ready: Vec<u32>,
-    pub is_woken: bool,
-}
-
 impl World {
+    /// A new epoll; gives its number.
+    pub(super) fn open_poll(&mut self) -> u32 {
+        self.polls.push(Poll::default());
+        self.polls.len() as u32 - 1
+    }
+
     pub(super) fn attach(&mut self, poll: u32, raw: u32, key: u64, is_level: bool) -> io::Result<()> {
         if self.faults.hits(faults::EXHAUSTION) {
-            return Err(super::network::error(libc::ENOMEM));
+            return Err(error(libc::ENOMEM));
         }
         let socket = self.sockets.get_mut(raw as usize).and_then(Option::as_mut);
-        let socket = socket.ok_or_else(|| super::network::error(libc::EBADF))?;
+        let socket = socket.ok_or_else(|| error(libc::EBADF))?;
         if socket.watch.is_some() {
-            return Err(super::network::error(libc::EEXIST));
+            return Err(error(libc::EEXIST));
         }
         socket.watch = Some(Watch { poll, key, is_level, is_ready: false });
         // What is true already is told in the first wait.
@@ -114,7 +104,7 @@ impl World {
     /// Takes the events that are to be told: their flags and keys.
     pub(super) fn collect(&mut self, poll: u32, events: &mut Vec<(u32, u64)>) {
         let mut ready = std::mem::take(&mut self.polls[poll as usize].ready);
-        self.dice.shuffle(&mut ready);
+        self.random.shuffle(&mut ready);
         for raw in ready {
             let late = self.faults.hits(faults::LATE);
             let mask = self.mask(raw);
@@ -123,7 +113,7 @@ impl World {
             let Some(watch) = &mut socket.watch else { continue };
             watch.is_ready = false;
             if late {
-                let in_ns = self.faults.dice(faults::LATE).u64(0..30 * MS);
+                let in_ns = self.faults.random(faults::LATE).u64(0..30 * MS);
                 self.clock.enter(in_ns, Event::Edge { raw, serial });
             } else if mask != 0 {
                 events.push((mask, watch.key));
@@ -140,8 +130,8 @@ impl World {
 
     /// An event behind which there is nothing. Never for a connect: its one event says that it has ended.
     fn tell_for_nothing(&mut self, poll: u32, events: &mut Vec<(u32, u64)>) {
-        let place = self.faults.dice(faults::SPURIOUS).usize(0..self.sockets.len().max(1));
-        let flags = self.faults.dice(faults::SPURIOUS).u32(1..=3);
+        let place = self.faults.random(faults::SPURIOUS).usize(0..self.sockets.len().max(1));
+        let flags = self.faults.random(faults::SPURIOUS).u32(1..=3);
         let Some(Some(socket)) = self.sockets.get(place) else { return };
         let Some(watch) = socket.watch.as_ref().filter(|watch| watch.poll == poll) else { return };
         match socket.kind {
@@ -157,15 +147,15 @@ impl World {
 
     /// Time passes by chance: a wait takes a moment, and now and then the machine was away.
     pub(super) fn pass_time(&mut self) {
-        let moment_ns = self.dice.u64(1_000..50_000);
+        let moment_ns = self.random.u64(1_000..50_000);
         self.clock.go_to(self.clock.now_ns() + moment_ns);
         if self.faults.hits(faults::CLOCK) {
-            let dice = self.faults.dice(faults::CLOCK);
-            let jump_ns = match dice.u8(..) {
-                0..128 => dice.u64(0..SECOND),
-                128..224 => dice.u64(0..60 * SECOND),
-                224..252 => dice.u64(0..86_400 * SECOND),
-                _ => dice.u64(0..20 * 86_400 * SECOND),
+            let random = self.faults.random(faults::CLOCK);
+            let jump_ns = match random.u8(..) {
+                0..128 => random.u64(0..SECOND),
+                128..224 => random.u64(0..60 * SECOND),
+                224..252 => random.u64(0..86_400 * SECOND),
+                _ => random.u64(0..20 * 86_400 * SECOND),
             };
             self.clock.go_to(self.clock.now_ns() + jump_ns);
         }

@@ -5,33 +5,27 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 use super::clock::{Event, MS, SECOND};
-use super::faults;
-use super::network::{Holder, Link, error};
-use super::readiness::Watch;
-use super::world::World;
+use super::faults::{self, error};
+use super::hosts::{FIRST_PORT, HERE};
+use super::link::{Holder, Link};
+use super::world::{self, Kind, Socket, World};
 use crate::port::StreamOptions;
 
-/// One open descriptor.
-pub(super) struct Socket {
-    /// Tells it from others that had the same number.
-    pub serial: u64,
-    /// The engine's; faults are for those, and they are counted.
-    pub is_engines: bool,
-    pub kind: Kind,
-    pub watch: Option<Watch>,
-    pub reset_on_close: bool,
-}
+/// A socket of the world; closed when dropped.
+#[derive(Debug)]
+pub struct SimSocket(pub(super) u32);
 
-pub(super) enum Kind {
-    Listener { address: SocketAddr, backlog: usize, waiting: VecDeque<u32> },
-    Stream { link: u32, end: usize },
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        world::with_any(|world| world.close(self.0));
+    }
 }
 
 impl World {
     fn open(&mut self, is_engines: bool, kind: Kind) -> u32 {
-        self.serials += 1;
-        self.engine_sockets += u32::from(is_engines);
-        let socket = Socket { serial: self.serials, is_engines, kind, watch: None, reset_on_close: false };
+        self.numbers.serial += 1;
+        self.descriptors.open += u32::from(is_engines);
+        let socket = Socket { serial: self.numbers.serial, is_engines, kind, watch: None, reset_on_close: false };
         // The lowest free number, as Unix does: what still uses a closed one meets somebody else.
         match self.sockets.iter().position(Option::is_none) {
             Some(place) => {
@@ -45,33 +39,14 @@ impl World {
         }
     }
 
-    pub(super) fn socket(&self, raw: u32) -> io::Result<&Socket> {
-        self.sockets.get(raw as usize).and_then(Option::as_ref).ok_or_else(|| error(libc::EBADF))
-    }
-
-    fn socket_mut(&mut self, raw: u32) -> io::Result<&mut Socket> {
-        self.sockets.get_mut(raw as usize).and_then(Option::as_mut).ok_or_else(|| error(libc::EBADF))
-    }
-
-    fn stream(&self, raw: u32) -> io::Result<(u32, usize)> {
-        match self.socket(raw)?.kind {
-            Kind::Stream { link, end } => Ok((link, end)),
-            Kind::Listener { .. } => Err(error(libc::ENOTCONN)),
-        }
-    }
-
-    fn is_engines(&self, raw: u32) -> bool {
-        self.socket(raw).is_ok_and(|socket| socket.is_engines)
-    }
-
     /// Whether the engine may open one more descriptor.
     fn may_open(&mut self, is_engines: bool, class: u32) -> io::Result<()> {
-        if is_engines && self.engine_sockets >= self.descriptor_limit {
+        if is_engines && self.descriptors.open >= self.descriptors.limit {
             return Err(error(libc::EMFILE));
         }
         if is_engines && self.faults.hits(class) {
             let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-            return Err(error(codes[self.faults.dice(class).usize(0..codes.len())]));
+            return Err(error(codes[self.faults.random(class).usize(0..codes.len())]));
         }
         Ok(())
     }
@@ -79,32 +54,14 @@ impl World {
     pub(super) fn listen(&mut self, is_engines: bool, mut address: SocketAddr, backlog: u32) -> io::Result<u32> {
         self.may_open(is_engines, faults::EXHAUSTION)?;
         if address.port() == 0 {
-            self.next_listen_port += 1;
-            address.set_port(self.next_listen_port);
+            self.numbers.listen_port += 1;
+            address.set_port(self.numbers.listen_port);
         }
         if self.listener_at(address).is_some() {
             return Err(error(libc::EADDRINUSE));
         }
         Ok(self
             .open(is_engines, Kind::Listener { address, backlog: backlog.max(1) as usize, waiting: VecDeque::new() }))
-    }
-
-    /// Who listens at an address.
-    pub(super) fn listener_at(&self, wanted: SocketAddr) -> Option<u32> {
-        let listens = |socket: &Socket| match &socket.kind {
-            Kind::Listener { address, .. } => {
-                address.port() == wanted.port() && (address.ip() == wanted.ip() || address.ip().is_unspecified())
-            }
-            Kind::Stream { .. } => false,
-        };
-        self.sockets.iter().position(|socket| socket.as_ref().is_some_and(listens)).map(|place| place as u32)
-    }
-
-    pub(super) fn listener(&mut self, raw: u32) -> Option<(usize, &mut VecDeque<u32>)> {
-        match &mut self.socket_mut(raw).ok()?.kind {
-            Kind::Listener { backlog, waiting, .. } => Some((*backlog, waiting)),
-            Kind::Stream { .. } => None,
-        }
     }
 
     pub(super) fn accept(&mut self, raw: u32) -> io::Result<(u32, SocketAddr)> {
@@ -121,7 +78,7 @@ impl World {
         if is_engines && self.faults.hits(faults::ACCEPT) {
             self.links[link as usize].pipes[0].arrived.clear();
             self.close_with_reset(accepted);
-            return Err(io::ErrorKind::ConnectionAborted.into());
+            return Err(error(libc::ECONNABORTED));
         }
         Ok((accepted, self.links[link as usize].ends[0].address))
     }
@@ -136,16 +93,16 @@ impl World {
         self.may_open(is_engines, faults::EXHAUSTION)?;
         if is_engines && self.faults.hits(faults::CONNECT) {
             let codes = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EADDRNOTAVAIL, libc::ECONNREFUSED];
-            return Err(error(codes[self.faults.dice(faults::CONNECT).usize(0..codes.len())]));
+            return Err(error(codes[self.faults.random(faults::CONNECT).usize(0..codes.len())]));
         }
         let link = self.links.len() as u32;
-        let local = from.map_or(super::HERE, |from| from.ip());
-        let port = super::FIRST_PORT + u16::try_from(link).map_err(|_| error(libc::EADDRNOTAVAIL))?;
+        let local = from.map_or(HERE, |from| from.ip());
+        let port = FIRST_PORT + u16::try_from(link).map_err(|_| error(libc::EADDRNOTAVAIL))?;
         let mut made = Link::new(SocketAddr::new(local, port), to);
-        made.latency_ns = self.dice.u64(MS / 100..2 * MS);
-        let room = |dice: &mut fastrand::Rng, most: usize| dice.usize(most.min(16)..=most);
-        made.send_room = room(&mut self.dice, self.rooms.0);
-        made.receive_room = room(&mut self.dice, self.rooms.1);
+        made.latency_ns = self.random.u64(MS / 100..2 * MS);
+        let room = |random: &mut fastrand::Rng, most: usize| random.usize(most.min(16)..=most);
+        made.send_room = room(&mut self.random, self.rooms.0);
+        made.receive_room = room(&mut self.random, self.rooms.1);
         made.ends[0].connecting = true;
         self.links.push(made);
         let raw = self.open(is_engines, Kind::Stream { link, end: 0 });
@@ -178,8 +135,32 @@ impl World {
     /// A socket is looked at again in a while.
     fn edge_later(&mut self, raw: u32, class: u32) {
         let Ok(serial) = self.socket(raw).map(|socket| socket.serial) else { return };
-        let in_ns = self.faults.dice(class).u64(0..20 * MS);
+        let in_ns = self.faults.random(class).u64(0..20 * MS);
         self.clock.enter(in_ns, Event::Edge { raw, serial });
+    }
+
+    pub(super) fn peek(&self, raw: u32) -> io::Result<usize> {
+        let (link, end) = self.stream(raw)?;
+        let l = &self.links[link as usize];
+        match (&l.pipes[1 - end], &l.ends[end]) {
+            (pipe, _) if !pipe.arrived.is_empty() => Ok(1),
+            (pipe, _) if pipe.fin_arrived => Ok(0),
+            (_, here) => match here.error {
+                Some(code) => Err(error(code)),
+                None if here.dead => Ok(0),
+                None => Err(error(libc::EAGAIN)),
+            },
+        }
+    }
+
+    pub(super) fn is_broken(&self, raw: u32) -> bool {
+        self.stream(raw).map_or(true, |(link, end)| self.links[link as usize].ends[end].dead)
+    }
+
+    /// What the kernel holds; what has arrived is acknowledged, read or not.
+    pub(super) fn unacknowledged(&self, raw: u32) -> Option<u64> {
+        let (link, end) = self.stream(raw).ok()?;
+        Some(self.links[link as usize].pipes[end].outgoing.len() as u64)
     }
 
     pub(super) fn receive(&mut self, raw: u32, buffer: &mut [u8]) -> io::Result<usize> {
@@ -193,7 +174,7 @@ impl World {
         let waiting = self.links[link as usize].pipes[1 - end].arrived.len();
         let mut len = waiting.min(buffer.len());
         if is_engines && len > 1 && self.faults.hits(faults::SHORT_READ) {
-            len = self.faults.dice(faults::SHORT_READ).usize(1..=len);
+            len = self.faults.random(faults::SHORT_READ).usize(1..=len);
             self.edge_later(raw, faults::SHORT_READ);
         }
         let l = &mut self.links[link as usize];
@@ -242,7 +223,7 @@ impl World {
             return Err(error(libc::EAGAIN));
         }
         if is_engines && taken > 1 && self.faults.hits(faults::SHORT_WRITE) {
-            taken = self.faults.dice(faults::SHORT_WRITE).usize(1..=taken);
+            taken = self.faults.random(faults::SHORT_WRITE).usize(1..=taken);
             self.edge_later(raw, faults::SHORT_WRITE);
         }
         let l = &mut self.links[link as usize];
@@ -282,7 +263,7 @@ impl World {
 
     pub(super) fn close(&mut self, raw: u32) {
         let Some(socket) = self.sockets.get_mut(raw as usize).and_then(Option::take) else { return };
-        self.engine_sockets -= u32::from(socket.is_engines);
+        self.descriptors.open -= u32::from(socket.is_engines);
         self.forget_ready(raw, &socket);
         match socket.kind {
             Kind::Listener { waiting, .. } => {
@@ -298,6 +279,7 @@ impl World {
     fn close_end(&mut self, link: u32, end: usize, with_reset: bool) {
         let l = &mut self.links[link as usize];
         l.ends[end].holder = Holder::Gone;
+        l.ends[end].unread = l.pipes[1 - end].arrived.len();
         if l.ends[end].dead {
             return;
         }

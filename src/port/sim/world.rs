@@ -1,49 +1,83 @@
-//! One simulated world for each thread: engines that are made on that thread live in it.
+//! One simulated world for each thread: engines that are made on that thread live in it. Here is what it consists of; what
+//! happens in it is in the files above: readiness, network, sockets.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::task::Waker;
 
 use fastrand::Rng;
 
-use super::clock::{Clock, Event, MS, SECOND};
-use super::faults::{self, Faults};
-use super::network::{Link, error};
-use super::readiness::Poll;
-use super::sockets::Socket;
+use super::clock::Clock;
+use super::faults::{Faults, error};
+use super::link::Link;
+use super::resolver::Resolver;
+
+/// One open descriptor.
+pub(super) struct Socket {
+    /// Tells it from others that had the same number.
+    pub serial: u64,
+    /// The engine's; faults are for those, and they are counted.
+    pub is_engines: bool,
+    pub kind: Kind,
+    pub watch: Option<Watch>,
+    pub reset_on_close: bool,
+}
+
+pub(super) enum Kind {
+    Listener { address: SocketAddr, backlog: usize, waiting: VecDeque<u32> },
+    Stream { link: u32, end: usize },
+}
+
+/// A socket's entry in an epoll.
+pub(super) struct Watch {
+    pub poll: u32,
+    pub key: u64,
+    pub is_level: bool,
+    pub is_ready: bool,
+}
+
+/// An epoll: the sockets that something happened to.
+#[derive(Default)]
+pub(super) struct Poll {
+    pub ready: Vec<u32>,
+    pub is_woken: bool,
+}
 
 pub(super) struct World {
     pub clock: Clock,
     pub faults: Faults,
     /// For what is chance, and no fault.
-    pub dice: Rng,
+    pub random: Rng,
     pub sockets: Vec<Option<Socket>>,
     pub links: Vec<Link>,
     pub polls: Vec<Poll>,
-    pub serials: u64,
-    pub next_listen_port: u16,
-    /// Open descriptors of engines, and how many there may be.
-    pub engine_sockets: u32,
-    pub descriptor_limit: u32,
+    pub numbers: Numbers,
+    pub descriptors: Descriptors,
     /// The most that the kernel's send and receive buffers hold.
     pub rooms: (usize, usize),
     /// Bytes that arrived anywhere.
     pub bytes_moved: u64,
-    pub names: BTreeMap<String, Vec<SocketAddr>>,
-    resolutions: BTreeMap<u32, Resolution>,
-    next_resolution: u32,
-    to_wake: Vec<Waker>,
-    /// How many more waits there may be before [`World::when_stuck`].
-    pub waits_left: u64,
-    pub when_stuck: Option<fn()>,
+    pub resolver: Resolver,
+    pub patience: Patience,
 }
 
-struct Resolution {
-    answer: io::Result<Vec<SocketAddr>>,
-    is_there: bool,
-    waker: Option<Waker>,
+/// What was given out last.
+pub(super) struct Numbers {
+    pub serial: u64,
+    pub listen_port: u16,
+}
+
+/// Open descriptors of engines, and how many there may be.
+pub(super) struct Descriptors {
+    pub open: u32,
+    pub limit: u32,
+}
+
+/// How many more waits there may be, and what is called when there were more.
+pub(super) struct Patience {
+    pub waits_left: u64,
+    pub when_stuck: Option<fn()>,
 }
 
 thread_local! {
@@ -55,22 +89,16 @@ pub(super) fn begin(seed: u64) {
     let world = World {
         clock: Clock::new(),
         faults: Faults::new(seed),
-        dice: Rng::with_seed(seed),
+        random: Rng::with_seed(seed),
         sockets: Vec::new(),
         links: Vec::new(),
         polls: Vec::new(),
-        serials: 0,
-        next_listen_port: 1,
-        engine_sockets: 0,
-        descriptor_limit: u32::MAX,
+        numbers: Numbers { serial: 0, listen_port: 1 },
+        descriptors: Descriptors { open: 0, limit: u32::MAX },
         rooms: (4096, 4096),
         bytes_moved: 0,
-        names: BTreeMap::new(),
-        resolutions: BTreeMap::new(),
-        next_resolution: 0,
-        to_wake: Vec::new(),
-        waits_left: u64::MAX,
-        when_stuck: None,
+        resolver: Resolver::default(),
+        patience: Patience { waits_left: u64::MAX, when_stuck: None },
     };
     WORLD.with(|place| place.replace(Some(world)));
 }
@@ -93,56 +121,46 @@ pub(super) fn is_there() -> bool {
 
 /// Wakes who waits for what happened; nothing is borrowed meanwhile.
 pub(super) fn wake_all() {
-    for waker in with(|world| std::mem::take(&mut world.to_wake)) {
+    for waker in with(|world| world.resolver.take_wakers()) {
         waker.wake();
     }
 }
 
 impl World {
-    pub(super) fn resolve(&mut self, host: &str, port: u16) -> u32 {
-        let found = self.names.get(host).cloned();
-        let mut answer = found.ok_or_else(|| io::Error::other("no such name"));
-        let mut in_ns = self.dice.u64(0..50 * MS);
-        if self.faults.hits(faults::RESOLVER) {
-            match self.faults.dice(faults::RESOLVER).u8(0..4) {
-                0 => answer = Err(error(libc::EIO)),
-                1 => answer = Ok(Vec::new()),
-                2 => answer = Err(io::Error::other("temporary failure in name resolution")),
-                _ => in_ns = self.faults.dice(faults::RESOLVER).u64(0..40 * SECOND),
-            }
+    pub(super) fn socket(&self, raw: u32) -> io::Result<&Socket> {
+        self.sockets.get(raw as usize).and_then(Option::as_ref).ok_or_else(|| error(libc::EBADF))
+    }
+
+    pub(super) fn socket_mut(&mut self, raw: u32) -> io::Result<&mut Socket> {
+        self.sockets.get_mut(raw as usize).and_then(Option::as_mut).ok_or_else(|| error(libc::EBADF))
+    }
+
+    pub(super) fn stream(&self, raw: u32) -> io::Result<(u32, usize)> {
+        match self.socket(raw)?.kind {
+            Kind::Stream { link, end } => Ok((link, end)),
+            Kind::Listener { .. } => Err(error(libc::ENOTCONN)),
         }
-        let with_port = |mut address: SocketAddr| {
-            if address.port() == 0 {
-                address.set_port(port);
+    }
+
+    pub(super) fn is_engines(&self, raw: u32) -> bool {
+        self.socket(raw).is_ok_and(|socket| socket.is_engines)
+    }
+
+    /// Who listens at an address.
+    pub(super) fn listener_at(&self, wanted: SocketAddr) -> Option<u32> {
+        let listens = |socket: &Socket| match &socket.kind {
+            Kind::Listener { address, .. } => {
+                address.port() == wanted.port() && (address.ip() == wanted.ip() || address.ip().is_unspecified())
             }
-            address
+            Kind::Stream { .. } => false,
         };
-        let answer = answer.map(|found| found.into_iter().map(with_port).collect());
-        self.next_resolution += 1;
-        let number = self.next_resolution;
-        self.resolutions.insert(number, Resolution { answer, is_there: false, waker: None });
-        self.clock.enter(in_ns, Event::Resolved { number });
-        number
+        self.sockets.iter().position(|socket| socket.as_ref().is_some_and(listens)).map(|place| place as u32)
     }
 
-    pub(super) fn resolved(&mut self, number: u32) {
-        if let Some(resolution) = self.resolutions.get_mut(&number) {
-            resolution.is_there = true;
-            self.to_wake.extend(resolution.waker.take());
+    pub(super) fn listener(&mut self, raw: u32) -> Option<(usize, &mut VecDeque<u32>)> {
+        match &mut self.socket_mut(raw).ok()?.kind {
+            Kind::Listener { backlog, waiting, .. } => Some((*backlog, waiting)),
+            Kind::Stream { .. } => None,
         }
-    }
-
-    /// The answer, or who is to be woken when it is there.
-    pub(super) fn answer(&mut self, number: u32, waker: &Waker) -> Option<io::Result<Vec<SocketAddr>>> {
-        let resolution = self.resolutions.get_mut(&number)?;
-        if !resolution.is_there {
-            resolution.waker = Some(waker.clone());
-            return None;
-        }
-        self.resolutions.remove(&number).map(|resolution| resolution.answer)
-    }
-
-    pub(super) fn forget_resolution(&mut self, number: u32) -> Option<Waker> {
-        self.resolutions.remove(&number)?.waker
     }
 }

@@ -21,17 +21,17 @@ fn a_listener_tells_again_until_all_is_accepted<P: Port>() {
     // The dual-mode listener takes IPv4 as well, and calls it so.
     let peer = TcpStream::connect(("127.0.0.1", place.port())).unwrap();
     let mut sink = Recorder::default();
-    sink.interests.insert(LISTENER_KEY, Reading::Notify(-1));
+    sink.interests.insert(LISTENER_KEY, Reading::Notify);
     for _ in 0..2 {
         port.wait(&mut ring, Some(1_000_000_000), &mut sink).unwrap();
         assert_eq!(sink.told.pop(), Some((LISTENER_KEY, Told::Readable)));
     }
     other_port.wait(&mut other_ring, Some(1_000_000_000), &mut sink).unwrap();
     assert_eq!(sink.told.pop(), Some((LISTENER_KEY, Told::Readable)));
-    let (socket, address) = port.accept(&listener).unwrap();
-    assert_eq!(address, Some(peer.local_addr().unwrap()));
+    let Accepted { socket, peer: address } = port.accept(&listener).unwrap();
+    assert_eq!(address, Address::Ip(peer.local_addr().unwrap()));
     assert_eq!(P::peer_address(&socket).unwrap().to_string(), peer.local_addr().unwrap().to_string());
-    assert_eq!(port.accept(&listener).err().unwrap().kind(), ErrorKind::WouldBlock);
+    assert!(matches!(port.accept(&listener), Err(AcceptError::NoneWaiting)));
     assert_eq!(port.wait(&mut ring, Some(0), &mut sink).unwrap(), 0);
     port.detach(&listener);
     other_port.detach(&listener);
@@ -44,7 +44,7 @@ fn connect_to<P: Port>(address: SocketAddr, from: Option<&str>) -> io::Result<P:
     let from = from.map(|text| Address::parse_local(text).unwrap());
     let socket = port.connect(&Address::from(address), from.as_ref(), &StreamOptions::default())?;
     let mut sink = Recorder::default();
-    sink.interests.insert(KEY, Reading::Notify(-1));
+    sink.interests.insert(KEY, Reading::Notify);
     port.attach(&socket, KEY)?;
     port.wait(&mut ring, Some(5_000_000_000), &mut sink)?;
     assert!(sink.told.contains(&(KEY, Told::Writable)), "{:?}", sink.told);
@@ -109,8 +109,8 @@ fn unix_sockets_work_and_leave_no_file_behind<P: Port>() {
     P::connect_result(&client).unwrap();
     // The probe of the second listen waits before it.
     let _probe = port.accept(&listener).unwrap();
-    let (server, peer) = port.accept(&listener).unwrap();
-    assert_eq!(peer, None);
+    let Accepted { socket: server, peer } = port.accept(&listener).unwrap();
+    assert_eq!(peer, Address::UnixUnnamed);
     assert_eq!(P::peer_address(&server).unwrap(), Address::UnixUnnamed);
     assert_eq!(P::peer_address(&client).unwrap(), address);
     P::send(&client, &[IoSlice::new(b"hello")]).unwrap();
@@ -123,25 +123,64 @@ fn unix_sockets_work_and_leave_no_file_behind<P: Port>() {
     std::fs::remove_file(&path).unwrap();
 }
 
+fn a_unix_peer_with_a_name_is_told_by_it<P: Port>() {
+    let name =
+        |end: &str| std::env::temp_dir().join(format!("wharf-{end}-{}-{}.sock", std::process::id(), fastrand::u32(..)));
+    let (here, there) = (Address::Unix(name("server")), Address::Unix(name("client")));
+    let (port, _ring) = P::open(&SETUP).unwrap();
+    let listener = port.listen(&here, &ListenOptions::default()).unwrap();
+    let client = port.connect(&here, Some(&there), &StreamOptions::default()).unwrap();
+    let accepted = port.accept(&listener).unwrap();
+    assert_eq!(accepted.peer, there);
+    assert_eq!(P::peer_address(&accepted.socket).unwrap(), there);
+    drop(client);
+    let Address::Unix(path) = there else { unreachable!() };
+    std::fs::remove_file(path).unwrap();
+}
+
+fn what_is_no_listener_accepts_nobody<P: Port>() {
+    let scene = Scene::<P>::new();
+    assert!(matches!(scene.port.accept(&scene.socket), Err(AcceptError::Listener(_))));
+}
+
+fn a_socket_can_be_used_by_its_number<P: Port>() {
+    let mut scene = Scene::<P>::new();
+    let cell = <P::Raw as RawSocket>::Cell::default();
+    P::raw(&scene.socket).store(&cell);
+    let raw = P::Raw::load(&cell);
+    assert_eq!(raw, P::raw(&scene.socket));
+    scene.peer.write_all(b"hello").unwrap();
+    settle();
+    assert_eq!(P::receive_raw(raw, &mut [0; 8]).unwrap(), 5);
+    assert!(P::take_error(raw).is_none());
+    P::reset_raw(raw);
+    scene.port.detach(&scene.socket);
+    drop(scene.socket);
+    settle();
+    assert_eq!(scene.peer.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
 fn only_a_listening_descriptor_is_adopted<P: Port>() {
     use std::os::fd::{AsRawFd, IntoRawFd};
     let (port, _ring) = P::open(&SETUP).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let adopted = port.adopt_listener(listener.into_raw_fd()).unwrap();
+    let adopted = port.adopt_listener(OsHandle::Descriptor(listener.into_raw_fd())).unwrap();
     assert_eq!(P::local_address(&adopted).unwrap(), Address::from(address));
-    assert_eq!(port.accept(&adopted).err().unwrap().kind(), ErrorKind::WouldBlock, "it was made non-blocking");
+    assert!(matches!(port.accept(&adopted), Err(AcceptError::NoneWaiting)), "it was made non-blocking");
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let stream = idle_stream();
     let file = std::fs::File::open("/dev/null").unwrap();
     for raw in [-1, i32::MAX, udp.as_raw_fd(), stream.as_raw_fd(), file.as_raw_fd()] {
-        assert_eq!(port.adopt_listener(raw).err().unwrap().kind(), ErrorKind::InvalidInput, "{raw}");
+        let refused = port.adopt_listener(OsHandle::Descriptor(raw)).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{raw}");
     }
+    assert_eq!(port.adopt_listener(OsHandle::Handle(3)).err().unwrap().kind(), ErrorKind::Unsupported);
     file.metadata().unwrap();
     udp.local_addr().unwrap();
 }
 
-fn the_options_of_a_stream_reach_the_socket<P: Port>() {
+fn the_options_of_a_stream_reach_the_socket<P: Port<Raw = i32>>() {
     let scene = Scene::<P>::new();
     let options =
         StreamOptions { keepalive_s: 60, keepalive_interval_s: 10, keepalive_probes: 3, ..Default::default() };
@@ -150,15 +189,18 @@ fn the_options_of_a_stream_reach_the_socket<P: Port>() {
 }
 
 /// Those of a keepalive with probes every 10 seconds, 3 times, and no Nagle.
-fn assert_options(raw: RawSocket) {
-    let get = |level, name| crate::port::options::get(raw, level, name).unwrap();
+fn assert_options(raw: i32) {
+    let get = |level, name| crate::port::unix::options::get(raw, level, name).unwrap();
     assert_ne!(get(libc::IPPROTO_TCP, libc::TCP_NODELAY), 0);
     assert_ne!(get(libc::SOL_SOCKET, libc::SO_KEEPALIVE), 0);
     assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), 10);
     assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_KEEPCNT), 3);
+    // For bytes under way, for which no probes are sent: 60 s of silence and 3 probes.
+    #[cfg(target_os = "linux")]
+    assert_eq!(get(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT), 90_000);
 }
 
-fn accepted_sockets_inherit_the_options_where_the_port_says_so<P: Port>() {
+fn accepted_sockets_inherit_the_options_where_the_port_says_so<P: Port<Raw = i32>>() {
     let (port, _ring) = P::open(&SETUP).unwrap();
     let stream = StreamOptions {
         keepalive_s: 60,
@@ -176,8 +218,8 @@ fn accepted_sockets_inherit_the_options_where_the_port_says_so<P: Port>() {
         let _client = port.connect(&to.unwrap(), None, &StreamOptions::default()).unwrap();
         let accepted = loop {
             match port.accept(&listener) {
-                Ok((accepted, _)) => break accepted,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                Ok(accepted) => break accepted.socket,
+                Err(error) => assert!(matches!(error, AcceptError::NoneWaiting), "{error:?}"),
             }
         };
         let inherits = P::accepted_inherit_options(&address);
@@ -185,7 +227,7 @@ fn accepted_sockets_inherit_the_options_where_the_port_says_so<P: Port>() {
         if inherits {
             let raw = P::raw(&accepted);
             assert_options(raw);
-            let get = |name| crate::port::options::get(raw, libc::SOL_SOCKET, name).unwrap();
+            let get = |name| crate::port::unix::options::get(raw, libc::SOL_SOCKET, name).unwrap();
             // Linux doubles what is asked for (socket(7)).
             assert_eq!((get(libc::SO_SNDBUF), get(libc::SO_RCVBUF)), (40_000, 60_000), "{text}");
         }
@@ -203,6 +245,9 @@ on_every_port! {
     a_connect_ends_with_writable_and_its_result,
     many_slices_leave_in_one_call_and_a_full_socket_would_block,
     unix_sockets_work_and_leave_no_file_behind,
+    a_unix_peer_with_a_name_is_told_by_it,
+    what_is_no_listener_accepts_nobody,
+    a_socket_can_be_used_by_its_number,
     only_a_listening_descriptor_is_adopted,
     the_options_of_a_stream_reach_the_socket,
     accepted_sockets_inherit_the_options_where_the_port_says_so,

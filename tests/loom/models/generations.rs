@@ -1,7 +1,7 @@
 //! A stale handle never meets the next connection in its place: `Slots` and `Handle` are real code; the place of the table
-//! is modelled. `Place::locked` stands for `Core::connection` and `Core::locked` (src/engine/core.rs), `fill` for
-//! `Core::fill` (src/engine/adopt.rs), `free` for `Desk::free` (src/engine/closing.rs), `live_handle` for
-//! `Core::live_handle`.
+//! is modelled. `Place::locked` stands for `Table::by_handle` (src/engine/connection/table.rs) and `Connections::locked`
+//! (.../locked.rs), `begin` for `Connections::begin`, `vacate` and `give_back` for those of `Connections` (.../place.rs) as
+//! `Turn::free` (.../ending.rs) calls them, `live_handle` for `Table::live_handle`.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ struct Place {
     generation: AtomicU32,
     /// `phase() != Phase::Free`.
     is_taken: AtomicBool,
-    side: Mutex<Side>,
+    sender: Mutex<Sender>,
+    slots: Arc<Slots>,
 }
 
-/// What is behind the send lock: whose connection it is, and what was sent to it.
-struct Side {
+/// What is behind the connection's lock: whose connection it is, and what was sent to it.
+struct Sender {
     owner: Option<&'static str>,
-    slot: Option<Slot>,
     sent: u32,
 }
 
@@ -35,7 +35,7 @@ enum Compare {
     BeforeTheLockOnly,
 }
 
-/// In which order a place is given up; the first is that of the engine.
+/// In which order a place is vacated and given back; the first is that of the engine.
 #[derive(Clone, Copy, PartialEq)]
 enum FreeOrder {
     PhaseFirst,
@@ -48,7 +48,8 @@ impl Place {
         Arc::new(Place {
             generation: AtomicU32::new(7),
             is_taken: AtomicBool::new(false),
-            side: Mutex::new(Side { owner: None, slot: None, sent: 0 }),
+            sender: Mutex::new(Sender { owner: None, sent: 0 }),
+            slots: Slots::new(1).unwrap(),
         })
     }
 
@@ -56,48 +57,51 @@ impl Place {
         Handle { kind: Kind::Connection, engine: 0, index: 0, generation: self.generation.load(Acquire) }
     }
 
-    fn fill(&self, slot: Slot, owner: &'static str) -> u64 {
-        let mut side = lock(&self.side);
-        let handle = self.handle();
-        side.owner = Some(owner);
-        side.sent = 0;
-        side.slot = Some(slot);
-        self.is_taken.store(true, Release);
-        handle.to_bits()
+    fn begin(&self, slot: Slot, owner: &'static str) -> u64 {
+        let handle = {
+            let mut sender = lock(&self.sender);
+            let handle = self.handle();
+            *sender = Sender { owner: Some(owner), sent: 0 };
+            self.is_taken.store(true, Release);
+            handle.to_bits()
+        };
+        slot.keep();
+        handle
     }
 
-    fn locked(&self, bits: u64, compare: Compare) -> Option<MutexGuard<'_, Side>> {
+    fn locked(&self, bits: u64, compare: Compare) -> Option<MutexGuard<'_, Sender>> {
         if self.generation.load(Acquire) != Handle::generation_of(bits) || !self.is_taken.load(Acquire) {
             return None;
         }
-        let side = lock(&self.side);
+        let sender = lock(&self.sender);
         let is_other = compare == Compare::UnderTheLock && self.generation.load(Acquire) != Handle::generation_of(bits);
-        if is_other || side.owner.is_none() { None } else { Some(side) }
+        if is_other || sender.owner.is_none() { None } else { Some(sender) }
     }
 
     fn free(&self, order: FreeOrder) {
-        let mut side = lock(&self.side);
-        side.owner = None;
-        let slot = side.slot.take();
-        match order {
-            FreeOrder::PhaseFirst => {
-                self.is_taken.store(false, Release);
-                self.next_generation();
-            }
-            FreeOrder::GenerationFirst => {
-                self.next_generation();
-                self.is_taken.store(false, Release);
-            }
-            FreeOrder::SlotFirst => {
-                self.is_taken.store(false, Release);
-                drop(side);
-                drop(slot);
-                self.next_generation();
-                return;
-            }
+        if order == FreeOrder::SlotFirst {
+            self.give_back();
+            self.vacate(FreeOrder::PhaseFirst);
+        } else {
+            self.vacate(order);
+            self.give_back();
         }
-        drop(side);
-        drop(slot);
+    }
+
+    fn vacate(&self, order: FreeOrder) {
+        let mut sender = lock(&self.sender);
+        if order == FreeOrder::GenerationFirst {
+            self.next_generation();
+        }
+        self.is_taken.store(false, Release);
+        if order != FreeOrder::GenerationFirst {
+            self.next_generation();
+        }
+        sender.owner = None;
+    }
+
+    fn give_back(&self) {
+        self.slots.give_back(0);
     }
 
     fn next_generation(&self) {
@@ -114,15 +118,14 @@ impl Place {
 /// One thread holds the handle of a connection whose worker frees the place, which the next connection gets.
 fn a_stale_handle(compare: Compare, order: FreeOrder) {
     explore(Some(3), move || {
-        let slots = Slots::new(1);
         let place = Place::new();
-        let first = place.fill(slots.take().unwrap(), "first");
+        let first = place.begin(place.slots.take().unwrap(), "first");
         let sender = {
             let place = place.clone();
             thread::spawn(move || {
-                if let Some(mut side) = place.locked(first, compare) {
-                    assert_eq!(side.owner, Some("first"), "a stale handle met another connection");
-                    side.sent += 1;
+                if let Some(mut sender) = place.locked(first, compare) {
+                    assert_eq!(sender.owner, Some("first"), "a stale handle met another connection");
+                    sender.sent += 1;
                 }
             })
         };
@@ -131,10 +134,10 @@ fn a_stale_handle(compare: Compare, order: FreeOrder) {
             thread::spawn(move || place.free(order))
         };
         // An accept, on a third thread.
-        if let Some(slot) = slots.take() {
-            let second = place.fill(slot, "second");
+        if let Some(slot) = place.slots.take() {
+            let second = place.begin(slot, "second");
             assert_ne!(second, first, "a handle was given out twice");
-            assert_eq!(lock(&place.side).sent, 0);
+            assert_eq!(lock(&place.sender).sent, 0);
         }
         sender.join().unwrap();
         worker.join().unwrap();
@@ -159,18 +162,17 @@ fn a_place_that_is_given_back_before_its_generation_goes_up_is_named_twice() {
     a_stale_handle(Compare::UnderTheLock, FreeOrder::SlotFirst);
 }
 
-/// A list of members (`wharf_server_connections`, `close_members`) is made while the place is freed and used again.
+/// A list of members (`Server::connections`, `Connections::close_members`) is made while the place is freed and used again.
 fn a_list_of_members(order: FreeOrder) {
     explore(None, move || {
-        let slots = Slots::new(1);
         let place = Place::new();
-        let first = place.fill(slots.take().unwrap(), "first");
+        let first = place.begin(place.slots.take().unwrap(), "first");
         let worker = {
             let place = place.clone();
             thread::spawn(move || {
                 place.free(order);
-                let second = slots.take().unwrap();
-                place.fill(second, "second")
+                let second = place.slots.take().unwrap();
+                place.begin(second, "second")
             })
         };
         let lister = thread::spawn(move || {

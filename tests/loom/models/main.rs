@@ -1,8 +1,8 @@
 //! The models; lib.rs tells what they are.
 
-mod attention;
 mod generations;
 mod places;
 mod pool_models;
+mod ready_list;
 mod sends;
 mod waking;

@@ -30,7 +30,7 @@ fn permits_are_never_more_than_the_limit_and_all_come_back() {
 #[test]
 fn a_place_has_one_holder_at_a_time() {
     explore(Some(3), || {
-        let slots = Slots::new(2);
+        let slots = Slots::new(2).unwrap();
         let takers = [(); 2].map(|()| {
             let slots = slots.clone();
             thread::spawn(move || slots.take())
@@ -46,7 +46,7 @@ fn a_place_has_one_holder_at_a_time() {
 #[test]
 fn blocks_are_reserved_before_they_are_taken_and_all_come_back() {
     explore(Some(3), || {
-        let blocks = Arc::new(Blocks::new(2, 0, 8));
+        let blocks = Arc::new(Blocks::new(2, 0, 8).unwrap());
         let senders = [1_u8, 2].map(|seed| {
             let blocks = blocks.clone();
             thread::spawn(move || {
@@ -73,7 +73,7 @@ fn blocks_are_reserved_before_they_are_taken_and_all_come_back() {
 /// Two threads that look first and then take what they saw.
 fn look_then_take(looks_and_takes: fn(&Arc<Permits>, &Arc<Slots>)) {
     explore(None, move || {
-        let (permits, slots) = (Permits::new(1), Slots::new(1));
+        let (permits, slots) = (Permits::new(1), Slots::new(1).unwrap());
         let other = {
             let (permits, slots) = (permits.clone(), slots.clone());
             thread::spawn(move || looks_and_takes(&permits, &slots))
@@ -107,7 +107,7 @@ fn a_look_at_the_free_places_is_no_place() {
 #[should_panic(expected = "a block was taken that was not reserved")]
 fn without_a_reservation_a_send_is_cut_in_two() {
     explore(Some(3), || {
-        let blocks = Arc::new(Blocks::new(2, 0, 8));
+        let blocks = Arc::new(Blocks::new(2, 0, 8).unwrap());
         let push = |blocks: &Blocks| {
             let mut chain = Chain::new(blocks);
             chain.push_reserved(blocks, &[1; 12]);

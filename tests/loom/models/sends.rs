@@ -1,6 +1,6 @@
 //! No send is taken after a close, and each that was taken with a token is told of once: `SendQueue`, `Chain` and `Blocks`
-//! are real code; the lock around them is modelled after `Core::send_locked` (src/engine/send.rs), `Core::note_close` and
-//! `Desk::close_socket`, `Desk::finish` (src/engine/closing.rs).
+//! are real code; the lock around them is modelled after `Locked::send` (src/engine/connection/send_steps.rs),
+//! `Locked::note_close` (.../closing.rs), `Locked::close_socket` and `Turn::finish` (.../ending.rs).
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use wharf_models::sync::atomic::{AtomicBool, Ordering::*};
 
 struct Connection {
     blocks: Blocks,
-    side: Mutex<Side>,
+    sender: Mutex<Sender>,
     /// A copy of `is_closed` that is read without the lock, for the twin that must fail.
     is_closed: AtomicBool,
 }
 
-struct Side {
+struct Sender {
     queue: SendQueue,
     is_closed: bool,
     /// `close_socket` has been there.
@@ -28,51 +28,51 @@ struct Side {
 }
 
 impl Connection {
-    /// `Core::send_locked`; true: it was taken.
+    /// `Locked::send`; true: it was taken.
     fn send(&self, token: u64, asks_under_the_lock: bool) -> bool {
         if !asks_under_the_lock && self.is_closed.load(Acquire) {
             return false;
         }
-        let mut side = lock(&self.side);
-        if asks_under_the_lock && side.is_closed {
+        let mut sender = lock(&self.sender);
+        if asks_under_the_lock && sender.is_closed {
             return false;
         }
-        let Some(held) = side.queue.reserve(&self.blocks, 4, token) else { return false };
-        side.queue.push(&self.blocks, held, &[b"data"], 4, 0, token);
-        assert!(!side.has_ended, "a send was taken after the end");
+        let Some(held) = sender.queue.reserve(&self.blocks, 4, token) else { return false };
+        sender.queue.push(&self.blocks, held, &[b"data"], 4, 0, token);
+        assert!(!sender.has_ended, "a send was taken after the end");
         true
     }
 
-    /// `Core::close`, and what the worker does for it; gives the tokens that it told.
+    /// `Locked::close`, and what the worker does for it; gives the tokens that it told.
     fn close_and_finish(&self) -> Vec<u64> {
         {
-            let mut side = lock(&self.side);
-            side.is_closed = true;
+            let mut sender = lock(&self.sender);
+            sender.is_closed = true;
             self.is_closed.store(true, Release);
-            side.queue.drop_bytes(&self.blocks);
+            sender.queue.drop_bytes(&self.blocks);
         }
         let mut told = Vec::new();
         let mut mark = {
-            let mut side = lock(&self.side);
-            side.has_ended = true;
-            side.queue.take_mark(&self.blocks, false)
+            let mut sender = lock(&self.sender);
+            sender.has_ended = true;
+            sender.queue.take_mark(&self.blocks, false)
         };
         while let Some((token, is_complete)) = mark {
             assert!(!is_complete, "nothing was written");
             told.push(token);
-            mark = lock(&self.side).queue.take_mark(&self.blocks, false);
+            mark = lock(&self.sender).queue.take_mark(&self.blocks, false);
         }
-        lock(&self.side).queue.reset(&self.blocks);
+        lock(&self.sender).queue.reset(&self.blocks);
         told
     }
 }
 
 fn sends_and_a_close(asks_under_the_lock: bool) {
     explore(Some(3), move || {
-        let blocks = Blocks::new(4, 0, 64);
+        let blocks = Blocks::new(4, 0, 64).unwrap();
         let queue = SendQueue::new(&blocks);
-        let side = Mutex::new(Side { queue, is_closed: false, has_ended: false });
-        let connection = Arc::new(Connection { blocks, side, is_closed: AtomicBool::new(false) });
+        let sender = Mutex::new(Sender { queue, is_closed: false, has_ended: false });
+        let connection = Arc::new(Connection { blocks, sender, is_closed: AtomicBool::new(false) });
         let senders = [1, 2].map(|token| {
             let connection = connection.clone();
             thread::spawn(move || connection.send(token, asks_under_the_lock).then_some(token))
