@@ -380,6 +380,8 @@ impl Crowd {
                 wharf_server_start(other, std::ptr::null_mut());
                 wharf_server_stop(other, 10);
                 wharf_server_destroy(other);
+            } else {
+                take_back(&handler);
             }
             let address = std::ffi::CString::new("127.0.0.1:1").unwrap();
             let (mut config, handler) = (client_config(), Recorder::new().handler());
@@ -388,6 +390,8 @@ impl Crowd {
                 wharf_client_start(other, std::ptr::null_mut());
                 wharf_client_stop(other);
                 wharf_client_destroy(other);
+            } else {
+                take_back(&handler);
             }
         }
         let mut config = engine_config();

@@ -269,6 +269,11 @@ unsafe extern "C" fn on_drop(context: *mut c_void) {
     drop(unsafe { Arc::from_raw(context as *const Recorder) });
 }
 
+/// The handler of a recorder that a failed create did not take: no on_drop will come for it.
+pub fn take_back(handler: &wharf_handler) {
+    drop(unsafe { Arc::from_raw(handler.context as *const Recorder) });
+}
+
 /// A zeroed C struct with its size set, as C users write it.
 macro_rules! zeroed_struct {
     ($name:ident, $type:ty) => {
