@@ -22,11 +22,12 @@ fail() { echo "sanitize: $*" >&2; exit 1; }
 # - resources: an_idle_connection_costs..., a_thousand_engines..., running_out_of_descriptors... measure the process
 # - an_engine_that_is_destroyed_as_soon...: 20,000 engines
 # - bulk::a_thousand_clients...: 1000 clients and a GiB, 140 s under ThreadSanitizer; its smaller sisters run
+# - an_engine_whose_descriptors_the_host_closed...: closing what others use is a race by its nature, and reported as one
 # - no_allocation has an allocator of its own; header, arrows and examples run no instrumented code
 tests=(--lib --test addresses --test bounds --test callbacks --test caller_driven --test clients --test closing --test misuse
   --test panics --test resources --test sends --test timeouts)
 skips=(--skip an_idle_connection_costs --skip a_thousand_engines --skip running_out_of_descriptors
-  --skip as_soon_as_it_is_made --skip a_thousand_clients)
+  --skip as_soon_as_it_is_made --skip a_thousand_clients --skip whose_descriptors_the_host_closed)
 
 # planted TOOL PROGRAM FAULT TEXT: the fault must be found.
 planted() {
