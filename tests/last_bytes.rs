@@ -62,6 +62,30 @@ fn pass_descriptor(stream: &UnixStream) {
     }
 }
 
+/// A peer has spoken and is not read, paused or in pull mode; a deadline of the server closes the other one only.
+#[track_caller]
+fn only_the_silent_one_is_closed(port: u32, expected: wharf_status, set_deadline: fn(&mut wharf_server_config)) {
+    let engine = Engine::new(port);
+    for pulls in [false, true] {
+        let recorder = Recorder::with_hook(|event| {
+            if let Event::Open(conn) = event {
+                ok(unsafe { wharf_conn_pause(*conn) });
+            }
+        });
+        let handler = if pulls { pulling(&recorder) } else { recorder.handler() };
+        let server = engine.server_with(handler, "127.0.0.1:0", set_deadline);
+        let mut speaks = server.connect();
+        write_all(&mut speaks, b"hello");
+        let first = recorder.wait_open();
+        // Whoever comes later and is silent is thrown out: by then the first one's deadline has passed, too.
+        let _silent = server.connect();
+        let (thrown_out, reason) = recorder.wait_closes(1)[0];
+        assert_eq!(reason, expected);
+        assert_ne!(thrown_out, first);
+        ok(send(first, b"still here"));
+    }
+}
+
 on_every_port! {
     fn what_came_before_a_reset_is_told_before_on_close(port) {
         let engine = Engine::new(port);
@@ -177,46 +201,11 @@ on_every_port! {
     }
 
     fn a_peer_whose_first_bytes_wait_in_the_system_has_spoken(port) {
-        let engine = Engine::new(port);
-        for pulls in [false, true] {
-            let recorder = Recorder::with_hook(|event| {
-                if let Event::Open(conn) = event {
-                    ok(unsafe { wharf_conn_pause(*conn) });
-                }
-            });
-            let handler = if pulls { pulling(&recorder) } else { recorder.handler() };
-            let server = engine.server_with(handler, "127.0.0.1:0", |config| config.first_byte_timeout_ms = 150);
-            let mut speaks = server.connect();
-            write_all(&mut speaks, b"hello");
-            let first = recorder.wait_open();
-            // Whoever comes later and is silent is thrown out: by then the first one's deadline has passed, too.
-            let _silent = server.connect();
-            let (thrown_out, reason) = recorder.wait_closes(1)[0];
-            assert_eq!(reason, WHARF_E_FIRST_BYTE);
-            assert_ne!(thrown_out, first);
-            ok(send(first, b"still here"));
-        }
+        only_the_silent_one_is_closed(port, WHARF_E_FIRST_BYTE, |config| config.first_byte_timeout_ms = 150);
     }
 
     fn a_peer_whose_bytes_wait_in_the_system_is_not_idle(port) {
-        let engine = Engine::new(port);
-        for pulls in [false, true] {
-            let recorder = Recorder::with_hook(|event| {
-                if let Event::Open(conn) = event {
-                    ok(unsafe { wharf_conn_pause(*conn) });
-                }
-            });
-            let handler = if pulls { pulling(&recorder) } else { recorder.handler() };
-            let server = engine.server_with(handler, "127.0.0.1:0", |config| config.idle_timeout_ms = 150);
-            let mut speaks = server.connect();
-            write_all(&mut speaks, b"hello");
-            let first = recorder.wait_open();
-            let _silent = server.connect();
-            let (thrown_out, reason) = recorder.wait_closes(1)[0];
-            assert_eq!(reason, WHARF_E_IDLE);
-            assert_ne!(thrown_out, first);
-            ok(send(first, b"still here"));
-        }
+        only_the_silent_one_is_closed(port, WHARF_E_IDLE, |config| config.idle_timeout_ms = 150);
     }
 
     fn bytes_behind_a_passed_descriptor_are_told_and_descriptors_do_not_pile_up(port) {
